@@ -1,0 +1,14 @@
+//! Data sets: layouts on disk → a [`Dataset`] of records → a class-disjoint [`Split`] → decoded, augmented host batches.
+
+pub mod dataset;
+pub mod flora;
+pub mod image;
+pub mod inspect;
+pub mod layouts;
+pub mod loader;
+pub mod split;
+pub mod transform;
+
+pub use dataset::{Class, DataError, Dataset, Factor, Item, Part, Source};
+pub use layouts::Layout;
+pub use split::{ClassSelection, Split, SplitOptions};

@@ -1,0 +1,24 @@
+//! The part of gradus without tensors: data sets, transforms, samplers, embeddings on the host and their evaluation.
+//!
+//! Data flows one way: [`data`] (files → images → host batches) is ordered by [`samplers`]; whatever embeds the
+//! batches hands back an [`EmbeddingSet`], which [`evaluation`] measures.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`data`] | layouts of the benchmarks, class-disjoint splits, decoding, augmentation, the parallel loader, `flora` |
+//! | [`samplers`] | which items meet in a batch |
+//! | [`embeddings`] | embeddings with labels on the host, read and written |
+//! | [`evaluation`] | Recall@K, MAP@R, R-precision and the structure inside classes |
+//! | [`projection`] | principal components |
+//! | [`random`] | seeded random streams, a pure function of (seed, purpose, epoch, item) |
+//! | [`files`] | atomic writing |
+
+pub mod data;
+pub mod embeddings;
+pub mod evaluation;
+pub mod files;
+pub mod projection;
+pub mod random;
+pub mod samplers;
+
+pub use embeddings::EmbeddingSet;

@@ -1,0 +1,31 @@
+//! gradus: deep metric learning that keeps the degrees inside a class.
+//!
+//! Data flows one way: images → [`models`] (trunk, pooling, head) → unit-norm embeddings → a base loss of [`losses`]
+//! plus the intra-class ranking of [`intra_class`] → [`train`] (loop, checkpoints) → evaluation in [`gradus_core`].
+//!
+//! | module | what |
+//! |---|---|
+//! | [`models`] | backbones, pooling, embedding head, pretrained weights |
+//! | [`losses`] | supervised metric losses, one file each, and their registry |
+//! | [`intra_class`] | the method: gate, generators, projector, ranking loss, anchor loss |
+//! | [`config`] | the typed configuration, presets and overrides |
+//! | [`train`] | the training loop, optimiser, schedule, checkpoints, run folder |
+//! | [`batch`] | embeddings with labels on the device |
+//! | [`numerics`] | log-sum-exp, safe square root, normalisation |
+//! | [`initial`] | seeded initial parameters |
+//! | [`state`] | named host copies of parameters, for files |
+//! | [`device`] | the only file that names a backend |
+
+pub mod batch;
+pub mod config;
+pub mod device;
+pub mod initial;
+pub mod intra_class;
+pub mod losses;
+pub mod models;
+pub mod numerics;
+pub mod state;
+pub mod tensor;
+pub mod train;
+
+pub use gradus_core as core;

@@ -1,0 +1,4 @@
+//! Every name of Burn that gradus uses: an upgrade of Burn starts in this file.
+
+pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, RunningState};
+pub use burn::tensor::{Bool, DType, Device, Distribution, Gradients, Int, Shape, Tensor, TensorData, activation};
