@@ -1,0 +1,45 @@
+//! Checks of the settings of losses, with messages that name the setting.
+
+/// Refuses a value that is not finite.
+pub(super) fn finite(loss: &str, setting: &str, value: f64, default: f64) -> Result<(), String> {
+    expect(value.is_finite(), loss, setting, value, default, "a finite number")
+}
+
+/// Refuses a value that is not finite and above 0.
+pub(super) fn above_zero(loss: &str, setting: &str, value: f64, default: f64) -> Result<(), String> {
+    expect(
+        value.is_finite() && value > 0.0,
+        loss,
+        setting,
+        value,
+        default,
+        "a finite number above 0",
+    )
+}
+
+/// Refuses a value that is not finite and at least 0.
+pub(super) fn not_negative(loss: &str, setting: &str, value: f64, default: f64) -> Result<(), String> {
+    expect(
+        value.is_finite() && value >= 0.0,
+        loss,
+        setting,
+        value,
+        default,
+        "a finite number of at least 0",
+    )
+}
+
+/// Refuses a value outside `[low, high)`.
+pub(super) fn within(loss: &str, setting: &str, value: f64, default: f64, [low, high]: [f64; 2]) -> Result<(), String> {
+    let wanted = format!("at least {low} and below {high}");
+    expect(value >= low && value < high, loss, setting, value, default, &wanted)
+}
+
+fn expect(holds: bool, loss: &str, setting: &str, value: f64, default: f64, wanted: &str) -> Result<(), String> {
+    if holds {
+        return Ok(());
+    }
+    Err(format!(
+        "loss.{loss}.{setting} is {value}, but it must be {wanted}; leave it out to get the default {default}."
+    ))
+}

@@ -1,0 +1,104 @@
+//! NT-Xent: each positive pair against all negatives of its anchor, as a classification.
+
+use serde::{Deserialize, Serialize};
+
+use super::pairs::{Pairs, cosines, zero};
+use super::{MetricLoss, MetricLossConfig, check};
+use crate::batch::EmbeddingBatch;
+use crate::numerics::{log_sum_exp, softplus};
+use crate::tensor::{Device, Module, Tensor};
+
+/// Settings of [`NtXentLoss`]; the default is that of pytorch-metric-learning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NtXentConfig {
+    /// What cosines are divided by; 0.07.
+    pub temperature: f64,
+}
+
+impl Default for NtXentConfig {
+    fn default() -> Self {
+        Self { temperature: 0.07 }
+    }
+}
+
+impl MetricLossConfig for NtXentConfig {
+    type Loss = NtXentLoss;
+    const SUMMARY: &'static str = "cross entropy of each positive pair against its anchor's negatives (InfoNCE)";
+    const PAPER: &'static str = "Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NeurIPS";
+    const YEAR: u16 = 2016;
+
+    fn validate(&self) -> Result<(), String> {
+        check::above_zero("nt-xent", "temperature", self.temperature, Self::default().temperature)
+    }
+
+    fn init(&self, _dim: usize, _classes: usize, _seed: u64, _device: &Device) -> NtXentLoss {
+        NtXentLoss { config: self.clone() }
+    }
+}
+
+/// Normalised, temperature-scaled cross entropy (Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss
+/// Objective, NeurIPS 2016; named so by Chen et al., A Simple Framework for Contrastive Learning of Visual
+/// Representations, ICML 2020).
+///
+/// With `z = cosine / temperature`, for each positive pair: `-log(exp(z_p) / (exp(z_p) + sum_n exp(z_n)))` over the
+/// negatives `n` of its anchor; mean over positive pairs. Computed as `softplus(log sum_n exp(z_n) - z_p)`, so that
+/// memory is `batch x batch`, not pairs times negatives. A batch without a negative costs 0.
+///
+/// # Shapes
+/// Embeddings `[batch, dim]` of any length.
+#[derive(Module, Debug)]
+pub struct NtXentLoss {
+    #[module(skip)]
+    config: NtXentConfig,
+}
+
+impl MetricLoss for NtXentLoss {
+    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
+        let zero = zero(&batch.embeddings);
+        if batch.is_empty() {
+            return zero;
+        }
+        let pairs = Pairs::of(batch);
+        // Without negatives the row-wise log-sum-exp is minus infinity; with one class elsewhere every row has some.
+        if pairs.triplet_total() == 0 {
+            return zero;
+        }
+        let logits = cosines(batch.embeddings.clone()).div_scalar(self.config.temperature); // [batch, batch]
+        let others = log_sum_exp(
+            logits
+                .clone()
+                .mask_fill(pairs.negatives.clone().bool_not(), f64::NEG_INFINITY),
+            1,
+        );
+        let costs = softplus(others - logits).mask_fill(pairs.positives.clone().bool_not(), 0.0);
+        zero + costs.sum().div_scalar(pairs.positive_total() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::losses::testing::{circle, near, scalar};
+
+    #[test]
+    fn agrees_with_naive_loops() {
+        let angles = [0.0f64, 0.5, 0.6, 2.0, 2.1, 4.0];
+        let labels = [0, 0, 1, 1, 1, 2];
+        let temperature = 0.3;
+        let z = |a: usize, b: usize| (angles[a] - angles[b]).cos() / temperature;
+        let mut costs = vec![];
+        for a in 0..6 {
+            for p in (0..6).filter(|&p| p != a && labels[p] == labels[a]) {
+                let others: f64 = (0..6).filter(|&n| labels[n] != labels[a]).map(|n| z(a, n).exp()).sum();
+                costs.push(-(z(a, p).exp() / (z(a, p).exp() + others)).ln());
+            }
+        }
+        assert_eq!(costs.len(), 8);
+        let loss = NtXentConfig { temperature }.init(2, 3, 0, &Device::flex());
+        near(
+            scalar(&loss.forward(&circle(&angles, &labels))),
+            costs.iter().sum::<f64>() / 8.0,
+        );
+    }
+}
