@@ -1,1 +1,35 @@
-//! x
+//! Convolution and batch normalisation for Burn's Flex backend, forward and backward.
+//!
+//! Flex as published has no weight-gradient kernel for convolutions and normalises in several passes over memory. The
+//! functions here are drop-in operations on [`burn::tensor::Tensor`] that take their place on that backend:
+//!
+//! - [`conv2d`]: im2col and matrix product per group of images; pointwise convolutions without im2col; a direct
+//!   vectorised kernel for depthwise convolutions; any stride, asymmetric padding, dilation and groups;
+//! - [`scale_shift`]: frozen batch normalisation and activation in one pass;
+//! - [`batch_norm`]: training batch normalisation and activation, two passes forward and two backward.
+//!
+//! They apply to `f32` tensors on a Flex device, with or without autodiff. Every other data type and device takes plain
+//! Burn operations, as does everything after [`set_implementation`]`(`[`Implementation::Stock`]`)`. Gradients are first
+//! order and are computed only for the inputs that autodiff tracks.
+//!
+//! Results do not depend on the number of threads: work is cut by the shapes alone and partial sums are added in a
+//! fixed order. The one exception is a convolution of a single image, whose matrix product may be split over threads.
+//!
+//! This is the one crate of the workspace that uses `unsafe`: for vector instructions, the matrix product, and tasks
+//! that write disjoint parts of one output.
+
+mod convolution;
+mod dense;
+mod depthwise;
+mod extension;
+mod geometry;
+mod memory;
+mod normalization;
+mod options;
+mod partition;
+mod simd;
+mod stock;
+
+pub use convolution::conv2d;
+pub use normalization::{batch_norm, scale_shift};
+pub use options::{Activation, Conv2dOptions, Implementation, implementation, set_implementation};
