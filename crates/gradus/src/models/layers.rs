@@ -1,6 +1,6 @@
 //! Convolution and batch normalisation, the two layers that backbones are made of.
 
-use crate::models::kernels::{Activation, Conv2dOptions, batch_norm, conv2d, scale_shift};
+use gradus_kernels::{Activation, Conv2dOptions, batch_norm, conv2d, scale_shift};
 
 use super::running::RunningStatistic;
 use crate::initial;

@@ -15,7 +15,6 @@
 pub mod backbones;
 pub mod embedder;
 pub mod head;
-mod kernels;
 pub mod layers;
 pub mod pooling;
 pub mod running;

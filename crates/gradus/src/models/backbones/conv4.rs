@@ -1,8 +1,8 @@
 //! Four convolution blocks: the small network of few-shot learning, for images of 32 to 105 pixels.
 
-use crate::models::kernels::Activation;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
+use gradus_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};

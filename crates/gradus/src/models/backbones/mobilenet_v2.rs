@@ -1,6 +1,6 @@
 //! MobileNetV2 of any width, with torchvision's or TensorFlow's padding.
 
-use crate::models::kernels::Activation;
+use gradus_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};

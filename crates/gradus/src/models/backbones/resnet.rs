@@ -1,8 +1,8 @@
 //! Residual networks: ResNet-18, -34 and -50 for ImageNet, ResNet-20 for CIFAR.
 
-use crate::models::kernels::Activation;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
+use gradus_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
