@@ -1,0 +1,78 @@
+//! Four convolution blocks: the small network of few-shot learning, for images of 32 to 105 pixels.
+
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use gradus_kernels::Activation;
+use serde::{Deserialize, Serialize};
+
+use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
+use crate::models::layers::{Builder, ConvNorm, ConvSpec, Mode};
+use crate::tensor::{Module, Tensor};
+
+/// Its line in the registry.
+pub const INFO: BackboneInfo = BackboneInfo {
+    name: "conv4",
+    paper: "Snell et al., Prototypical Networks for Few-shot Learning, 2017",
+    default_size: 64,
+    minimum_size: 16,
+    feature_width: 64,
+    normalisation: IMAGENET_NORMALISATION,
+};
+
+/// Options of [`Conv4`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Conv4Config {
+    /// Channels of every block; default 64, the paper's.
+    pub channels: usize,
+}
+
+impl Default for Conv4Config {
+    fn default() -> Self {
+        Self { channels: 64 }
+    }
+}
+
+/// Four times 3x3 convolution, batch normalisation, ReLU and 2x2 maximum. Snell et al., 2017.
+#[derive(Module, Debug)]
+pub struct Conv4 {
+    layers: Vec<ConvNorm>,
+    channels: usize,
+}
+
+impl Conv4 {
+    /// Builds the network.
+    #[must_use]
+    pub fn new(config: &Conv4Config, builder: &Builder<'_>) -> Self {
+        let channels = config.channels;
+        let layer = |index: usize| {
+            let input = if index == 0 { 3 } else { channels };
+            builder.conv_norm(&format!("layers.{index}"), ConvSpec::new(input, channels, 3))
+        };
+        Self {
+            layers: (0..4).map(layer).collect(),
+            channels,
+        }
+    }
+}
+
+impl Backbone for Conv4 {
+    fn blocks(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn width(&self) -> usize {
+        self.channels
+    }
+
+    fn block(&self, index: usize, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+        max_pool2d(
+            self.layers[index].forward(x, mode, Activation::Relu),
+            MaxPoolOptions::new([2, 2]),
+        )
+    }
+
+    fn block_of(&self, name: &str) -> Option<usize> {
+        super::number_after(name, "layers.")
+    }
+}

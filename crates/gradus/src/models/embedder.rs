@@ -1,0 +1,263 @@
+//! The whole network and its configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::backbones::{BackboneConfig, Normalisation, Trunk};
+use super::head::{Head, HeadConfig};
+use super::layers::{Builder, Mode};
+use super::pooling::{Pooling, PoolingLayer};
+use super::{ModelError, weights};
+use crate::tensor::{Device, Module, Tensor};
+
+/// Where a linear head starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadStart {
+    /// At the principal components of the training features.
+    #[default]
+    Pca,
+    /// At PyTorch's random initial weights.
+    Random,
+}
+
+/// The network of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ModelConfig {
+    /// The backbone and its options; default `conv4`.
+    pub backbone: BackboneConfig,
+    /// Pretrained weights of the backbone: `.safetensors`, `.pth`, `.pt` or `.th`. None: seeded random weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// How positions are pooled; default average.
+    pub pooling: Pooling,
+    /// Width of the embedding, 64 to 2048; default 128.
+    pub width: usize,
+    /// Form of the embedding head; default linear.
+    pub head: HeadConfig,
+    /// Where a linear head starts; default at the principal components of the training features.
+    pub initial: HeadStart,
+    /// Whether batch normalisation keeps its running statistics fixed and always uses them; default no.
+    pub freeze_batch_norm: bool,
+    /// Whether only the head is trained; default no.
+    pub freeze_trunk: bool,
+    /// How many of the last blocks of the trunk are trained; none given: all. The blocks below run without autodiff, at
+    /// a third of the cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trainable_blocks: Option<usize>,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            backbone: BackboneConfig::default(),
+            weights: None,
+            pooling: Pooling::default(),
+            width: 128,
+            head: HeadConfig::default(),
+            initial: HeadStart::default(),
+            freeze_batch_norm: false,
+            freeze_trunk: false,
+            trainable_blocks: None,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Checks every option that can be checked without files.
+    ///
+    /// # Errors
+    /// If an option is out of range or two contradict each other.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let refuse = |message: String| Err(ModelError::Config(message));
+        self.backbone.validate()?;
+        if !(64..=2048).contains(&self.width) {
+            return refuse(format!(
+                "The width of the embedding (`model.width`) must be from 64 to 2048, but is {}; 128 and 512 are usual.",
+                self.width
+            ));
+        }
+        if let HeadConfig::Mlp { hidden } = self.head {
+            if !(1..=16384).contains(&hidden) {
+                return refuse(format!(
+                    "The hidden width of the MLP head (`model.head.mlp.hidden`) must be from 1 to 16384, but is {hidden}."
+                ));
+            }
+        }
+        if self.freeze_trunk && self.trainable_blocks.is_some_and(|blocks| blocks > 0) {
+            return refuse(
+                "`model.freeze-trunk` trains no block of the trunk, but `model.trainable-blocks` asks for some: remove \
+                 one of the two."
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Builds the network on a device, with weights drawn from the seed and, where given, read from a file.
+    ///
+    /// # Errors
+    /// If the configuration is invalid or the file does not hold this backbone.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Embedder, ModelError> {
+        self.validate()?;
+        let builder = Builder {
+            seed,
+            device,
+            freeze_batch_norm: self.freeze_batch_norm,
+        };
+        let mut trunk = self.backbone.build(&builder);
+        let mut normalisation = self.backbone.info().normalisation;
+        if let Some(path) = &self.weights {
+            let (loaded, info) = weights::load_trunk(trunk, self.backbone.info().name, path)?;
+            trunk = loaded;
+            normalisation = info.normalisation.unwrap_or(normalisation);
+        }
+        let features = trunk.backbone().width();
+        let trainable = if self.freeze_trunk {
+            Some(0)
+        } else {
+            self.trainable_blocks
+        };
+        Ok(Embedder {
+            trunk,
+            pooling: PoolingLayer::new(self.pooling, device),
+            head: Head::new(self.head, features, self.width, seed, device),
+            frozen_blocks: 0,
+            normalisation,
+        }
+        .with_trainable_blocks(trainable))
+    }
+}
+
+/// A trunk, its pooling and an embedding head.
+///
+/// # Shapes
+/// Images `[batch, 3, height, width]`, normalised; features `[batch, features]`; embeddings `[batch, width]` of unit
+/// norm.
+#[derive(Module, Debug)]
+pub struct Embedder {
+    trunk: Trunk,
+    pooling: PoolingLayer,
+    head: Head,
+    frozen_blocks: usize,
+    #[module(skip)]
+    normalisation: Normalisation,
+}
+
+impl Embedder {
+    /// The pooled features of images, before the head.
+    ///
+    /// Blocks that are not trained run in evaluation mode and without autodiff: they record no tape, and gradients
+    /// with respect to the images are not available through them.
+    #[must_use]
+    pub fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        let blocks = self.blocks();
+        if self.frozen_blocks == 0 {
+            return self.pooling.forward(self.trunk.forward(images, 0..blocks, mode));
+        }
+        let frozen = self.trunk.valid();
+        let map = frozen.forward(images.without_autodiff(), 0..self.frozen_blocks, Mode::Evaluate);
+        if self.frozen_blocks >= blocks {
+            return self.pooling.valid().forward(map);
+        }
+        // Back among tracked tensors, but as a leaf that needs no gradient.
+        let map = if self.is_tracked() { map.autodiff() } else { map };
+        self.pooling
+            .forward(self.trunk.forward(map, self.frozen_blocks..blocks, mode))
+    }
+
+    fn is_tracked(&self) -> bool {
+        self.devices().iter().any(Device::is_autodiff)
+    }
+
+    /// Embeds pooled features as rows of unit norm.
+    #[must_use]
+    pub fn head(&self, features: Tensor<2>) -> Tensor<2> {
+        self.head.forward(features)
+    }
+
+    /// Embeds images as rows of unit norm.
+    #[must_use]
+    pub fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        self.head(self.features(images, mode))
+    }
+
+    /// Width of the pooled features.
+    #[must_use]
+    pub fn feature_width(&self) -> usize {
+        self.trunk.backbone().width()
+    }
+
+    /// Width of the embedding.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.head.width()
+    }
+
+    /// Sets a linear head, for example to principal components: `embedding = weight * features + bias`, normalised.
+    ///
+    /// # Shapes
+    /// `weight` row-major `[dim, features]`, `bias` `[dim]`.
+    ///
+    /// # Errors
+    /// If the head is an MLP or the numbers do not fill it.
+    pub fn set_linear_head(self, weight: &[f32], bias: &[f32]) -> Result<Self, ModelError> {
+        let head = self.head.with_linear(weight, bias)?;
+        Ok(Self { head, ..self })
+    }
+
+    /// Number of blocks of the trunk, the stem included.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.trunk.backbone().blocks()
+    }
+
+    /// The same network of which only the last blocks are trained: none given, all; `Some(0)`, only the head.
+    #[must_use]
+    pub fn with_trainable_blocks(self, trainable: Option<usize>) -> Self {
+        let blocks = self.blocks();
+        Self {
+            frozen_blocks: blocks - trainable.unwrap_or(blocks).min(blocks),
+            ..self
+        }
+    }
+
+    /// Number of the last blocks of the trunk that are trained.
+    #[must_use]
+    pub fn trainable_blocks(&self) -> usize {
+        self.blocks() - self.frozen_blocks
+    }
+
+    /// The normalisation of images that the weights expect: the file's if it states one, else the backbone's.
+    #[must_use]
+    pub fn expected_normalisation(&self) -> Normalisation {
+        self.normalisation
+    }
+
+    /// Whether an optimiser may change a parameter, by its dotted path inside the embedder, for example
+    /// `trunk.layer1.0.conv1.weight`. Running statistics never, frozen blocks not; the pooling's parameter goes with
+    /// the last block.
+    #[must_use]
+    pub fn is_trainable(&self, path: &str) -> bool {
+        if path.ends_with(".running_mean") || path.ends_with(".running_var") {
+            return false;
+        }
+        if path.starts_with("pooling.") {
+            return self.frozen_blocks < self.blocks();
+        }
+        let Some(name) = path.strip_prefix("trunk.") else {
+            return true;
+        };
+        // Burn's own paths carry the variant of the enum, which starts with a capital; no field does.
+        let name = match name.split_once('.') {
+            Some((variant, rest)) if variant.starts_with(char::is_uppercase) => rest,
+            _ => name,
+        };
+        self.trunk
+            .backbone()
+            .block_of(name)
+            .is_none_or(|block| block >= self.frozen_blocks)
+    }
+}

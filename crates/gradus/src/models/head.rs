@@ -1,0 +1,129 @@
+//! The embedding head: from pooled features to unit vectors.
+
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+use crate::initial;
+use crate::tensor::{Device, Module, Param, Tensor, TensorData, activation::relu};
+
+/// The form of the embedding head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HeadConfig {
+    /// One linear layer, as in Proxy-Anchor and most of the literature.
+    #[default]
+    Linear,
+    /// Linear, ReLU, linear.
+    Mlp {
+        /// Width between the two layers.
+        hidden: usize,
+    },
+}
+
+/// A linear map with bias, stored as PyTorch stores it.
+///
+/// # Shapes
+/// `weight` `[output, input]`, `bias` `[output]`; `[batch, input]` to `[batch, output]`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Self {
+        // PyTorch's default: both uniform within 1 / sqrt(inputs).
+        let bound = 1.0 / (input as f64).sqrt();
+        Self {
+            weight: initial::uniform([output, input], bound, seed, &format!("{name}.weight"), device),
+            bias: initial::uniform([output], bound, seed, &format!("{name}.bias"), device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze::<2>()
+    }
+}
+
+/// Linear, ReLU, linear.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    first: Linear,
+    second: Linear,
+}
+
+/// The embedding head of a network.
+#[derive(Module, Debug)]
+pub enum Head {
+    /// One linear layer.
+    Linear(Linear),
+    /// Two layers with a ReLU between.
+    Mlp(Mlp),
+}
+
+impl Head {
+    /// Builds the head from `features` inputs to `width` outputs.
+    #[must_use]
+    pub fn new(config: HeadConfig, features: usize, width: usize, seed: u64, device: &Device) -> Self {
+        match config {
+            HeadConfig::Linear => Self::Linear(Linear::new("head", features, width, seed, device)),
+            HeadConfig::Mlp { hidden } => Self::Mlp(Mlp {
+                first: Linear::new("head.first", features, hidden, seed, device),
+                second: Linear::new("head.second", hidden, width, seed, device),
+            }),
+        }
+    }
+
+    /// Embeds `[batch, features]` as rows of unit norm `[batch, width]`.
+    #[must_use]
+    pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
+        let embeddings = match self {
+            Self::Linear(linear) => linear.forward(features),
+            Self::Mlp(mlp) => mlp.second.forward(relu(mlp.first.forward(features))),
+        };
+        // The clamp keeps the gradient finite where an embedding is exactly 0.
+        let norm = embeddings.clone().square().sum_dim(1).clamp_min(1e-12).sqrt();
+        embeddings / norm
+    }
+
+    /// Width of the embedding.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Linear(linear) => linear.bias.dims()[0],
+            Self::Mlp(mlp) => mlp.second.bias.dims()[0],
+        }
+    }
+
+    /// Sets the map of a linear head, row-major `[width, features]`, and its bias.
+    ///
+    /// # Errors
+    /// If the head is not linear or the numbers do not fill it.
+    pub fn with_linear(self, weight: &[f32], bias: &[f32]) -> Result<Self, ModelError> {
+        let Self::Linear(linear) = self else {
+            return Err(ModelError::Config(
+                "The embedding head is an MLP, which has no principal-component start. Set `model.initial` to \
+                 \"random\", or use the linear head."
+                    .to_owned(),
+            ));
+        };
+        let [output, input] = linear.weight.dims();
+        if weight.len() != output * input || bias.len() != output {
+            return Err(ModelError::Config(format!(
+                "A linear head of {input} features and width {output} takes {} weights and {output} biases, but {} and \
+                 {} were given.",
+                output * input,
+                weight.len(),
+                bias.len()
+            )));
+        }
+        Ok(Self::Linear(Linear {
+            weight: replaced(linear.weight, TensorData::new(weight.to_vec(), [output, input])),
+            bias: replaced(linear.bias, TensorData::new(bias.to_vec(), [output])),
+        }))
+    }
+}
+
+fn replaced<const D: usize>(param: Param<Tensor<D>>, data: TensorData) -> Param<Tensor<D>> {
+    param.map(|old| Tensor::from_data(data, &old.device()).set_require_grad(old.is_require_grad()))
+}

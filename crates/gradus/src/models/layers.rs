@@ -1,0 +1,243 @@
+//! Convolution and batch normalisation, the two layers that backbones are made of.
+
+use gradus_kernels::{Activation, Conv2dOptions, batch_norm, conv2d, scale_shift};
+
+use super::running::RunningStatistic;
+use crate::initial;
+use crate::tensor::{Device, Module, Param, Tensor};
+
+/// Whether batch normalisation uses and collects the statistics of the batch, or only uses the collected ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Training: normalise with the batch, update the running statistics.
+    Train,
+    /// Evaluation: normalise with the running statistics.
+    Evaluate,
+}
+
+/// Zeros around an image before a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeros {
+    /// The same number on every side (torchvision).
+    Around(usize),
+    /// As many as make the output `ceil(size / stride)`, the odd one at the bottom and right (TensorFlow's `SAME`).
+    Same,
+}
+
+/// How the weights of a convolution are drawn. He et al., "Delving Deep into Rectifiers", 2015.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// Normal with variance `2 / (output channels * kernel area)` (torchvision's ResNet and MobileNetV2).
+    FanOut,
+    /// Uniform with variance `2 / (input channels * kernel area)` (torchvision's SqueezeNet).
+    FanIn,
+}
+
+/// What makes one convolution different from another.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvSpec {
+    /// Channels in.
+    pub input: usize,
+    /// Channels out.
+    pub output: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Zeros around the image.
+    pub zeros: Zeros,
+    /// Groups of channels; `input` makes it depthwise.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// How weights are drawn; a bias starts at 0.
+    pub initial: Initial,
+}
+
+impl ConvSpec {
+    /// Stride 1, as many zeros as keep the size, one group, no bias.
+    #[must_use]
+    pub fn new(input: usize, output: usize, kernel: usize) -> Self {
+        Self {
+            input,
+            output,
+            kernel,
+            stride: 1,
+            zeros: Zeros::Around(kernel / 2),
+            groups: 1,
+            bias: false,
+            initial: Initial::FanOut,
+        }
+    }
+
+    /// The same with another stride.
+    #[must_use]
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+}
+
+/// What all layers of one network share while it is built.
+#[derive(Clone, Debug)]
+pub struct Builder<'a> {
+    /// Seed of the initial parameters.
+    pub seed: u64,
+    /// Device of the parameters.
+    pub device: &'a Device,
+    /// Whether batch normalisation always uses its running statistics.
+    pub freeze_batch_norm: bool,
+}
+
+impl Builder<'_> {
+    /// A convolution; `name` is its dotted path and decides its initial weights together with the seed.
+    #[must_use]
+    pub fn conv(&self, name: &str, spec: ConvSpec) -> Conv2d {
+        let ConvSpec {
+            input,
+            output,
+            kernel,
+            groups,
+            ..
+        } = spec;
+        let shape = [output, input / groups, kernel, kernel];
+        let area = (kernel * kernel) as f64;
+        let name = format!("{name}.weight");
+        let weight = match spec.initial {
+            Initial::FanOut => initial::normal(
+                shape,
+                (2.0 / (output as f64 * area)).sqrt(),
+                self.seed,
+                &name,
+                self.device,
+            ),
+            Initial::FanIn => {
+                let bound = (6.0 / ((input / groups) as f64 * area)).sqrt();
+                initial::uniform(shape, bound, self.seed, &name, self.device)
+            }
+        };
+        let bias = spec.bias.then(|| initial::constant([output], 0.0, self.device));
+        Conv2d {
+            weight,
+            bias,
+            stride: spec.stride,
+            zeros: spec.zeros,
+            groups,
+        }
+    }
+
+    /// A batch normalisation of weight 1 and bias 0.
+    #[must_use]
+    pub fn norm(&self, channels: usize) -> BatchNorm {
+        let device = self.device.clone().without_autodiff();
+        BatchNorm {
+            weight: initial::constant([channels], 1.0, self.device),
+            bias: initial::constant([channels], 0.0, self.device),
+            running_mean: RunningStatistic::new(Tensor::zeros([channels], &device)),
+            running_var: RunningStatistic::new(Tensor::ones([channels], &device)),
+            frozen: self.freeze_batch_norm,
+        }
+    }
+
+    /// A convolution followed by batch normalisation.
+    #[must_use]
+    pub fn conv_norm(&self, name: &str, spec: ConvSpec) -> ConvNorm {
+        ConvNorm {
+            conv: self.conv(&format!("{name}.conv"), spec),
+            norm: self.norm(spec.output),
+        }
+    }
+}
+
+/// A two-dimensional convolution.
+///
+/// # Shapes
+/// `[batch, input, height, width]` to `[batch, output, height', width']`.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    weight: Param<Tensor<4>>,
+    bias: Option<Param<Tensor<1>>>,
+    stride: usize,
+    #[module(skip)]
+    zeros: Zeros,
+    groups: usize,
+}
+
+impl Conv2d {
+    /// Convolves.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [.., height, width] = x.dims();
+        let [.., kernel] = self.weight.dims();
+        let sides = |size: usize| match self.zeros {
+            Zeros::Around(zeros) => [zeros; 2],
+            Zeros::Same => {
+                let zeros = ((size.div_ceil(self.stride) - 1) * self.stride + kernel).saturating_sub(size);
+                [zeros / 2, zeros - zeros / 2]
+            }
+        };
+        let options = Conv2dOptions {
+            stride: [self.stride; 2],
+            padding: [sides(height), sides(width)],
+            dilation: [1; 2],
+            groups: self.groups,
+        };
+        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), &options)
+    }
+}
+
+/// Batch normalisation of image channels, with the activation behind it in the same pass.
+/// Ioffe and Szegedy, "Batch Normalization", 2015.
+///
+/// `activation((x - mean) / sqrt(variance + 1e-5) * weight + bias)`. In training, mean and biased variance are those of
+/// the batch, and the running ones move a tenth of the way to the batch's mean and unbiased variance (PyTorch's
+/// defaults). In evaluation, or frozen, the running ones are used; weight and bias are trained all the same.
+///
+/// # Shapes
+/// `[batch, channels, height, width]` to the same.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    running_mean: RunningStatistic,
+    running_var: RunningStatistic,
+    frozen: bool,
+}
+
+impl BatchNorm {
+    const EPSILON: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    /// Normalises, then applies the activation.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if self.frozen || mode == Mode::Evaluate {
+            let scale = weight * self.running_var.value().add_scalar(Self::EPSILON).sqrt().recip();
+            let shift = bias - scale.clone() * self.running_mean.value();
+            return scale_shift(x, scale, shift, activation);
+        }
+        let [batch, _, height, width] = x.dims();
+        let count = (batch * height * width) as f64;
+        let (normalised, mean, variance) = batch_norm(x, weight, bias, Self::EPSILON, activation);
+        self.running_mean.update(mean, Self::MOMENTUM);
+        // One value has no unbiased variance: the biased one, 0, stands in rather than a division by 0.
+        self.running_var
+            .update(variance.mul_scalar(count / (count - 1.0).max(1.0)), Self::MOMENTUM);
+        normalised
+    }
+}
+
+/// A convolution, batch normalisation and an activation.
+#[derive(Module, Debug)]
+pub struct ConvNorm {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    /// Applies the three.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
+        self.norm.forward(self.conv.forward(x), mode, activation)
+    }
+}
