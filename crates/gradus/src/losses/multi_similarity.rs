@@ -72,8 +72,9 @@ impl MetricLoss for MultiSimilarityLoss {
         let MultiSimilarityConfig { alpha, beta, base } = self.config;
         let pairs = Pairs::of(batch);
         let excess = cosines(batch.embeddings.clone()).sub_scalar(base); // [batch, batch]
-        let pull = log_one_plus_sum_exp(excess.clone().mul_scalar(-alpha), Some(pairs.positives)).div_scalar(alpha);
-        let push = log_one_plus_sum_exp(excess.mul_scalar(beta), Some(pairs.negatives)).div_scalar(beta);
+        let pull =
+            log_one_plus_sum_exp(excess.clone().mul_scalar(-alpha), Some(pairs.positives)).mul_scalar(alpha.recip());
+        let push = log_one_plus_sum_exp(excess.mul_scalar(beta), Some(pairs.negatives)).mul_scalar(beta.recip());
         zero + (pull + push).mean()
     }
 }

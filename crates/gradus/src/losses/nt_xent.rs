@@ -64,7 +64,7 @@ impl MetricLoss for NtXentLoss {
         if pairs.triplet_total() == 0 {
             return zero;
         }
-        let logits = cosines(batch.embeddings.clone()).div_scalar(self.config.temperature); // [batch, batch]
+        let logits = cosines(batch.embeddings.clone()).mul_scalar(self.config.temperature.recip()); // [batch, batch]
         let others = log_sum_exp(
             logits
                 .clone()
@@ -72,7 +72,7 @@ impl MetricLoss for NtXentLoss {
             1,
         );
         let costs = softplus(others - logits).mask_fill(pairs.positives.clone().bool_not(), 0.0);
-        zero + costs.sum().div_scalar(pairs.positive_total() as f64)
+        zero + costs.sum().mul_scalar(1.0 / pairs.positive_total() as f64)
     }
 }
 

@@ -87,10 +87,10 @@ impl MetricLoss for ProxyAnchorLoss {
         let push = cosines.add_scalar(margin).mul_scalar(alpha);
         let pull = log_one_plus_sum_exp(pull, Some(own.clone()))
             .sum()
-            .div_scalar(present as f64);
+            .mul_scalar(1.0 / present as f64);
         let push = log_one_plus_sum_exp(push, Some(own.bool_not()))
             .sum()
-            .div_scalar(classes as f64);
+            .mul_scalar(1.0 / classes as f64);
         zero + pull + push
     }
 

@@ -229,9 +229,9 @@ mod tests {
     fn naive(config: &TripletMarginConfig) -> f64 {
         let d = |a: usize, b: usize| chord(ANGLES[a] - ANGLES[b]);
         let (mut sum, mut count) = (0.0, 0.0);
-        for a in 0..7 {
-            for p in (0..7).filter(|&p| p != a && LABELS[p] == LABELS[a]) {
-                for n in (0..7).filter(|&n| LABELS[n] != LABELS[a]) {
+        for (a, label) in LABELS.iter().enumerate() {
+            for p in (0..7).filter(|&p| p != a && LABELS[p] == *label) {
+                for n in (0..7).filter(|&n| LABELS[n] != *label) {
                     let negative = if config.swap { d(a, n).min(d(p, n)) } else { d(a, n) };
                     let violation = d(a, p) - negative + config.margin;
                     let cost = if config.smooth {
