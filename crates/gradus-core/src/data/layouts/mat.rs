@@ -449,4 +449,4 @@ impl Parser {
 
 #[cfg(test)]
 #[path = "mat_tests.rs"]
-mod tests;
+pub(super) mod tests;

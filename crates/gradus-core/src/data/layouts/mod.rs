@@ -268,4 +268,4 @@ fn unrecognised(path: &Path) -> DataError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
