@@ -1,1 +1,48 @@
-fn main(){}
+//! The command line of gradus: parse → resolved configuration → one library call → print.
+
+mod arguments;
+mod commands;
+mod failure;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A defect must not look like one to a user, nor pass as success.
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(|| match arguments.command {
+        Command::Quickstart(arguments) => commands::quickstart::run(&arguments),
+        Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
+        Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Data(arguments) => commands::data::run(&arguments),
+        Command::List(arguments) => commands::list::run(&arguments),
+        Command::Config(arguments) => commands::config::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
+    });
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            output::error(&failure.to_string());
+            ExitCode::from(2)
+        }
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("unknown");
+            output::error(&format!(
+                "gradus met a defect of its own ({message}); what was written before is kept. Please report the command line and \
+                 this message"
+            ));
+            ExitCode::from(2)
+        }
+    }
+}

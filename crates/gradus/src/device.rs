@@ -1,9 +1,19 @@
 //! The only file that names a backend: which device computes.
 
+use std::fmt;
+use std::str::FromStr;
+
 pub use crate::tensor::Device;
 
 /// Where to compute, as written by the user: `auto`, `cpu`, `cuda`, `cuda:1`, `wgpu`, `wgpu:0`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// ```
+/// use gradus::device::DeviceChoice;
+/// assert_eq!("cuda:1".parse::<DeviceChoice>(), Ok(DeviceChoice::Cuda(1)));
+/// assert!("gpu".parse::<DeviceChoice>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
     /// The first GPU a backend was compiled in for, else the processor.
     #[default]
@@ -14,4 +24,137 @@ pub enum DeviceChoice {
     Cuda(usize),
     /// A GPU through wgpu, by number (cargo feature `wgpu`).
     Wgpu(usize),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
+            Self::Wgpu(number) => write!(formatter, "wgpu:{number}"),
+        }
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || format!("unknown device `{text}`: expected auto, cpu, cuda, cuda:<n>, wgpu or wgpu:<n>");
+        let (kind, number) = match text.split_once(':') {
+            Some((kind, number)) => (kind, Some(number.parse::<usize>().map_err(|_| refused())?)),
+            None => (text, None),
+        };
+        match (kind, number) {
+            ("auto", None) => Ok(Self::Auto),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", number) => Ok(Self::Cuda(number.unwrap_or(0))),
+            ("wgpu", number) => Ok(Self::Wgpu(number.unwrap_or(0))),
+            _ => Err(refused()),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device, without autodiff.
+    ///
+    /// # Errors
+    /// If the asked backend was not compiled in, with the cargo feature that brings it.
+    pub fn resolve(self) -> Result<Device, String> {
+        match self {
+            Self::Auto => Ok(automatic()),
+            Self::Cpu => Ok(processor()),
+            Self::Cuda(number) => cuda(number),
+            Self::Wgpu(number) => wgpu(number),
+        }
+    }
+}
+
+/// The backends this binary was built with, for `gradus doctor`.
+#[must_use]
+pub fn compiled_backends() -> Vec<&'static str> {
+    let mut names = vec!["cpu (flex)"];
+    if cfg!(feature = "cuda") {
+        names.push("cuda");
+    }
+    if cfg!(feature = "wgpu") {
+        names.push("wgpu");
+    }
+    names
+}
+
+#[allow(clippy::disallowed_methods, reason = "this file is the one place that names backends")]
+fn processor() -> Device {
+    Device::flex()
+}
+
+#[cfg(feature = "cuda")]
+fn automatic() -> Device {
+    Device::cuda(0)
+}
+
+#[cfg(all(feature = "wgpu", not(feature = "cuda")))]
+fn automatic() -> Device {
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+}
+
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+fn automatic() -> Device {
+    processor()
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device, String> {
+    Ok(Device::cuda(number))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device, String> {
+    Err("this gradus was built without CUDA: build it with `--features cuda`, or use `--device cpu`".to_owned())
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu(number: usize) -> Result<Device, String> {
+    Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(number)))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(_: usize) -> Result<Device, String> {
+    Err("this gradus was built without wgpu: build it with `--features wgpu`, or use `--device cpu`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_reads_back_what_it_prints() {
+        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(2), DeviceChoice::Wgpu(1)] {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for wrong in ["", "cpu:1", "cuda:x", "metal"] {
+            assert!(wrong.parse::<DeviceChoice>().unwrap_err().contains("expected auto"), "{wrong}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_backend_that_was_not_built_is_refused_with_its_feature() {
+        assert!(DeviceChoice::Cuda(0).resolve().unwrap_err().contains("--features cuda"));
+    }
 }

@@ -15,12 +15,14 @@
 //! | [`initial`] | seeded initial parameters |
 //! | [`state`] | named host copies of parameters, for files |
 //! | [`device`] | the only file that names a backend |
+//! | [`kernels`] | the processor's kernels, checked against plain Burn |
 
 pub mod batch;
 pub mod config;
 pub mod device;
 pub mod initial;
 pub mod intra_class;
+pub mod kernels;
 pub mod losses;
 pub mod models;
 pub mod numerics;

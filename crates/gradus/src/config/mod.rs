@@ -1,1 +1,13 @@
-//! (to be written)
+//! The configuration: one typed tree, read from TOML, presets and overrides, checked once, stored with every run.
+//!
+//! Precedence: defaults < preset < file < `--set` and flags, in the order given. Unknown keys are refused with a suggestion.
+
+mod overlay;
+pub mod presets;
+mod sections;
+
+pub use overlay::{ConfigError, Overlay};
+pub use sections::{
+    Config, DataConfig, EarlyStopping, EvaluationConfig, OptimizerConfig, ProxyStart, TeacherConfig, TeacherKind,
+    TeacherSpace, TrainConfig,
+};

@@ -1,1 +1,23 @@
-//! (to be written)
+//! Training: data → start → steps → checkpoints → the measured result, all inside a run folder.
+//!
+//! Own loop on Burn's autodiff: class statistics per epoch, a teacher, warm-up by parameter group, exact resume in the middle
+//! of an epoch and a sampler that knows labels do not fit a generic trainer. Read `trainer` from top to bottom.
+
+pub mod average;
+pub mod checkpoint;
+pub mod collapse;
+pub mod embed;
+pub mod events;
+pub mod optimizer;
+pub mod prepare;
+pub mod run_folder;
+pub mod schedule;
+pub mod start;
+pub mod step;
+pub mod teacher;
+pub mod trainer;
+
+pub use events::{Event, Observer, Silent};
+pub use prepare::PreparedData;
+pub use run_folder::RunFolder;
+pub use trainer::{RunReport, TrainError, Trainer};

@@ -16,6 +16,9 @@ mod omniglot;
 mod published;
 mod scan;
 mod sop;
+mod unlabelled;
+
+pub use unlabelled::list_images;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ pub mod positive_interpolation;
 
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::{constant, normalize};
+use super::arithmetic::{constant, normalize, normalize_last};
 use super::statistics::ClassStatistics;
 use crate::tensor::{Tensor, TensorData};
 
@@ -52,6 +52,51 @@ pub enum GeneratorConfig {
     /// The image itself, augmented at graded strengths and embedded again.
     ImageAugmentation(ImageAugmentationConfig),
 }
+
+/// What there is to show of a generator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GeneratorInfo {
+    /// Name in configuration files.
+    pub name: &'static str,
+    /// One line on what it does.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+}
+
+/// Every generator, sorted by name.
+pub const GENERATORS: &[GeneratorInfo] = &[
+    GeneratorInfo {
+        name: "class-covariance",
+        summary: "along directions the class varies in, in units of its spread",
+        paper: "IAA, Fu et al., TMM 2022",
+    },
+    GeneratorInfo {
+        name: "difference-transfer",
+        summary: "the difference of two members of another class, rescaled",
+        paper: "the idea of the delta-encoder, Schwartz et al., NeurIPS 2018",
+    },
+    GeneratorInfo {
+        name: "gaussian",
+        summary: "a fresh random direction for each sample and level",
+        paper: "SGAR as described, Liu et al., arXiv 2304.10941, 2023",
+    },
+    GeneratorInfo {
+        name: "image-augmentation",
+        summary: "the image itself, augmented at graded strengths and embedded again",
+        paper: "SSR, Fu et al., AAAI 2021",
+    },
+    GeneratorInfo {
+        name: "learned-directions",
+        summary: "trainable directions shared by all samples",
+        paper: "SGAR as released, Liu et al., arXiv 2304.10941, 2023",
+    },
+    GeneratorInfo {
+        name: "positive-interpolation",
+        summary: "toward and beyond another member of the class",
+        paper: "Embedding Expansion, Ko and Gu, CVPR 2020",
+    },
+];
 
 impl Default for GeneratorConfig {
     fn default() -> Self {
@@ -128,13 +173,13 @@ pub(super) fn displacements(directions: Directions, embeddings: &Tensor<2>, tang
             .clamp_min(1e-24)
             .sqrt();
         let radial = (directions.direction.clone() * radius.clone()).sum_dim(2) * radius;
-        normalize(directions.direction - radial) * length
+        normalize_last(directions.direction - radial) * length
     } else {
         directions.direction
     };
     let displacement = direction * directions.intensity;
     if directions.renormalise {
-        normalize(displacement)
+        normalize_last(displacement)
     } else {
         displacement
     }

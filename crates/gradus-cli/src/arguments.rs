@@ -1,0 +1,312 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Deep metric learning that keeps the degrees inside a class.
+#[derive(Parser, Debug)]
+#[command(name = "gradus", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  gradus quickstart
+  gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --out runs/cub
+  gradus evaluate --run runs/cub
+  gradus embed --run runs/cub --images photos --out photos.npy
+
+Results go to stdout, talk to stderr. Exit code 0: done; 2: not done, with the reason on stderr.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Train two presets on the embedded flora data and compare them on species never seen
+    Quickstart(Quickstart),
+    /// Train an embedding on images
+    Train(Box<Train>),
+    /// Measure a trained run on the test classes of a data set
+    Evaluate(Evaluate),
+    /// Embed a folder of images with a trained run
+    Embed(Embed),
+    /// Inspect or generate data sets
+    Data(Data),
+    /// List what can be named in a configuration
+    List(List),
+    /// Show or check a configuration
+    Config(ConfigCommand),
+    /// Check this machine: devices, kernels, memory
+    Doctor(Doctor),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus quickstart
+  gradus quickstart --json > result.json")]
+pub(crate) struct Quickstart {
+    /// Folder for the runs (default: a new folder under runs/)
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Seed of data, start and batches
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Epochs of each run
+    #[arg(long)]
+    pub(crate) epochs: Option<usize>,
+    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where a configuration comes from.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Source {
+    /// Preset to start from: gradus, proxy-anchor, sgar, sgar-released [default: gradus]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+    /// TOML file over the preset
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Override one key, for example --set loss.proxy-anchor.alpha=16 (repeatable, later wins)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+/// Which data, said on the command line.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DataFlags {
+    /// Data set: a folder, a CSV manifest, an archive (both of Omniglot's), or `flora` (embedded)
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) data: Vec<PathBuf>,
+    /// Layout, when recognition from the files is not wanted (see `gradus list datasets`)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) layout: Option<String>,
+    /// Official numbers of the training classes, such as 1-25,30
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) train_classes: Option<String>,
+    /// Official numbers of the test classes
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) test_classes: Option<String>,
+    /// Share of broken images that is tolerated; they are named and left out [default: 0.001]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) max_bad_images: Option<f64>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus train --data flora --preset gradus --out runs/flora
+  gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --epochs 15 --json
+  gradus train --data my-images --train-classes 1-40 --test-classes 41-60 --freeze-trunk --backbone resnet50 --weights resnet50.pth
+  gradus train --resume runs/flora")]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+    /// Network: see `gradus list backbones`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backbone: Option<String>,
+    /// Pretrained weights, .safetensors or .pth
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Side of the square the network sees, in pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) size: Option<usize>,
+    /// Width of the embedding, 64 to 2048
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) width: Option<usize>,
+    /// Train only the head, on features computed once
+    #[arg(long)]
+    pub(crate) freeze_trunk: bool,
+    /// Epochs; 0 only evaluates the start
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) epochs: Option<usize>,
+    /// Seed of every random stream
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Run folder (default: a new folder under runs/)
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Continue the run in FOLDER (or in --out) from its newest checkpoint, as if it had never stopped
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus evaluate --run runs/cub
+  gradus evaluate --run runs/cub --data Cars196 --test-classes 99-196 --json")]
+pub(crate) struct Evaluate {
+    /// Run folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+    /// K of Recall@K, such as 1,10,100 (default: the benchmark's own list)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) recall: Vec<usize>,
+    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus embed --run runs/cub --images photos --out photos.npy
+  gradus embed --run runs/cub --images photos --out photos.parquet")]
+pub(crate) struct Embed {
+    /// Run folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) run: PathBuf,
+    /// Folder of images, searched with its sub-folders
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) images: PathBuf,
+    /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Share of broken images that is tolerated; they are named and left out
+    #[arg(long, value_name = "SHARE", default_value_t = 0.001)]
+    pub(crate) max_bad_images: f64,
+    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Data {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum DataCommand {
+    /// Print layout, splits, counts, class sizes and bad images of a data set
+    #[command(after_help = "Examples:
+  gradus data inspect CUB_200_2011
+  gradus data inspect my-images --train-classes 1-40 --test-classes 41-60 --json")]
+    Inspect {
+        /// Folder, CSV manifest, archive (both of Omniglot's), or `flora`
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Layout, when recognition from the files is not wanted
+        #[arg(long, value_name = "NAME")]
+        layout: Option<String>,
+        /// Official numbers of the training classes
+        #[arg(long, value_name = "RANGES")]
+        train_classes: Option<String>,
+        /// Official numbers of the test classes
+        #[arg(long, value_name = "RANGES")]
+        test_classes: Option<String>,
+        /// Do not decode the images
+        #[arg(long)]
+        quick: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write an embedded data set as images and a table of factors
+    #[command(after_help = "Examples:
+  gradus data generate flora --out flora-images
+  gradus data generate flora --species 20 --images 10 --size 96 --seed 3 --out small")]
+    Generate {
+        /// Which one: flora
+        name: String,
+        /// Folder to write
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// Species (classes)
+        #[arg(long, value_name = "NUMBER")]
+        species: Option<u32>,
+        /// Images of each species
+        #[arg(long, value_name = "NUMBER")]
+        images: Option<u32>,
+        /// Side of an image in pixels
+        #[arg(long, value_name = "PIXELS")]
+        size: Option<u32>,
+        /// Seed
+        #[arg(long, value_name = "NUMBER")]
+        seed: Option<u64>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// What to list
+    #[arg(value_enum)]
+    pub(crate) what: Listed,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum Listed {
+    /// Supervised base losses
+    Losses,
+    /// Networks
+    Backbones,
+    /// Data set layouts
+    Datasets,
+    /// Presets
+    Presets,
+    /// Samplers
+    Samplers,
+    /// Generators of the method
+    Generators,
+    /// Measures of evaluation
+    Metrics,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigCommand {
+    #[command(subcommand)]
+    pub(crate) command: ConfigAction,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigAction {
+    /// Print the resolved configuration as TOML
+    #[command(after_help = "Examples:
+  gradus config show --preset sgar
+  gradus config show --config my.toml --set train.epochs=30")]
+    Show {
+        #[command(flatten)]
+        source: Source,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a configuration file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,47 @@
+//! `gradus embed`
+
+use std::sync::Arc;
+
+use gradus::train::embed::{Images, Output, embed};
+use gradus::train::prepare;
+use gradus_core::data::{Item, layouts};
+use gradus_core::embeddings;
+use serde_json::json;
+
+use super::evaluate::{load_embedder, stored_layers};
+use crate::arguments::Embed;
+use crate::failure::Outcome;
+use crate::output;
+use crate::progress::Progress;
+
+pub(crate) fn run(arguments: &Embed) -> Outcome {
+    embeddings::Format::of(&arguments.out)?;
+    let mut layers = stored_layers(&arguments.run)?;
+    if let Some(device) = &arguments.device {
+        layers.insert("device", device.as_str());
+    }
+    let config = layers.resolve()?;
+    let (items, folders) = layouts::list_images(&arguments.images)?;
+    let items: Arc<[Item]> = items.into();
+    let all: Vec<usize> = (0..items.len()).collect();
+    let bad = prepare::bad_images(&items, &all, arguments.max_bad_images)?;
+    for (_, message) in bad.iter().take(10) {
+        output::note(&format!("left out: {message}"));
+    }
+    let good: Vec<usize> = all.into_iter().filter(|index| bad.iter().all(|(item, _)| item != index)).collect();
+    let (embedder, _) = load_embedder(&arguments.run, &config)?;
+    let images = Images::new(&config, &items, &prepare::new_cache(0, 0))?;
+    let labels = good.iter().map(|&index| items[index].class).collect();
+    let mut progress = Progress::new("");
+    let set = embed(&embedder, &images, &good, labels, Output::Embedding, "embedding", &mut progress)?;
+    drop(progress);
+    let written = embeddings::write(&set, &arguments.out)?;
+    if arguments.json {
+        let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+        return output::json(&json!({
+            "images": set.len(), "width": set.dim, "bad_images": bad.len(), "folders": folders.len(), "files": files,
+        }));
+    }
+    let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    output::text(&format!("{} images embedded, {} numbers each\nwritten: {}", set.len(), set.dim, files.join(", ")))
+}

@@ -1,0 +1,96 @@
+//! From what was typed to a configuration: preset, file, overrides, flags.
+
+use std::path::{Path, PathBuf};
+
+use gradus::config::{Config, Overlay};
+use gradus::models;
+use gradus_core::data::Layout;
+use toml::Value;
+
+use crate::arguments::{DataFlags, Source};
+use crate::failure::Failure;
+
+/// The preset when none is named.
+pub(crate) const DEFAULT_PRESET: &str = "gradus";
+
+/// Preset, then file, then `--set`.
+pub(crate) fn of_source(source: &Source) -> Result<Overlay, Failure> {
+    let named = match (&source.preset, &source.config) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(path)) => Overlay::preset_of_file(path)?,
+        (None, None) => None,
+    };
+    let name = named.unwrap_or_else(|| DEFAULT_PRESET.to_owned());
+    let mut layers = Overlay::preset(&name)?;
+    if let Some(path) = &source.config {
+        layers.file(path)?;
+        layers.insert("preset", name);
+    }
+    Ok(layers)
+}
+
+/// `--set`, after the dedicated flags' defaults but before the flags themselves.
+pub(crate) fn put_overrides(layers: &mut Overlay, source: &Source) -> Result<(), Failure> {
+    for assignment in &source.overrides {
+        layers.set(assignment)?;
+    }
+    Ok(())
+}
+
+/// The flags that name data.
+pub(crate) fn put_data(layers: &mut Overlay, flags: &DataFlags) -> Result<(), Failure> {
+    if let Some((first, with)) = flags.data.split_first() {
+        layers.insert("data.path", path_value(first)?);
+        let with = with.iter().map(|path| path_value(path)).collect::<Result<Vec<_>, _>>()?;
+        layers.insert("data.with", Value::Array(with));
+    }
+    if let Some(layout) = &flags.layout {
+        let layout: Layout = layout.parse().map_err(|problem| Failure::new(format!("--layout: {problem}")))?;
+        layers.insert("data.layout", layout.name());
+    }
+    if let Some(classes) = &flags.train_classes {
+        layers.insert("data.train-classes", classes.as_str());
+    }
+    if let Some(classes) = &flags.test_classes {
+        layers.insert("data.test-classes", classes.as_str());
+    }
+    if let Some(share) = flags.max_bad_images {
+        layers.insert("data.max-bad-images", share);
+    }
+    Ok(())
+}
+
+/// A path as a value of the configuration.
+pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| Failure::new(format!("the path {} is not valid UTF-8, which the configuration needs", path.display())))?;
+    Ok(Value::String(text.to_owned()))
+}
+
+/// Resolves the layers, taking over the normalisation that a weight file asks for unless one was configured.
+pub(crate) fn resolve(mut layers: Overlay) -> Result<Config, Failure> {
+    let config = layers.resolve()?;
+    let Some(weights) = &config.model.weights else { return Ok(config) };
+    if layers.mentions("transform.mean") || layers.mentions("transform.std") {
+        return Ok(config);
+    }
+    if let Some((mean, deviation)) = models::weights::read_info(weights)?.normalisation {
+        for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {
+            layers.insert(key, Value::Array(values.iter().map(|&value| Value::Float(f64::from(value))).collect()));
+        }
+    }
+    Ok(layers.resolve()?)
+}
+
+/// A folder under `runs/` that does not exist yet: `runs/<name>-001`, `runs/<name>-002`, …
+pub(crate) fn new_run_folder(name: &str) -> PathBuf {
+    let mut number = 1;
+    loop {
+        let candidate = Path::new("runs").join(format!("{name}-{number:03}"));
+        if !candidate.exists() {
+            return candidate;
+        }
+        number += 1;
+    }
+}

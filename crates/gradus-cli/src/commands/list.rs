@@ -1,0 +1,113 @@
+//! `gradus list`
+
+use gradus::config::presets;
+use gradus::{intra_class, losses, models};
+use gradus_core::data::Layout;
+use gradus_core::{evaluation, samplers};
+use serde_json::{Value, json};
+
+use crate::arguments::{List, Listed};
+use crate::failure::Outcome;
+use crate::output;
+
+struct Entry {
+    name: String,
+    about: String,
+    paper: String,
+    defaults: Value,
+}
+
+pub(crate) fn run(arguments: &List) -> Outcome {
+    let (what, entries) = match arguments.what {
+        Listed::Losses => ("losses", losses()),
+        Listed::Backbones => ("backbones", backbones()),
+        Listed::Datasets => ("datasets", datasets()),
+        Listed::Presets => ("presets", presets()),
+        Listed::Samplers => ("samplers", samplers()),
+        Listed::Generators => ("generators", generators()),
+        Listed::Metrics => ("metrics", metrics()),
+    };
+    if arguments.json {
+        let entries: Vec<Value> = entries
+            .into_iter()
+            .map(|entry| json!({"name": entry.name, "about": entry.about, "paper": entry.paper, "defaults": entry.defaults}))
+            .collect();
+        return output::json(&json!({ what: entries }));
+    }
+    let mut lines = Vec::new();
+    for entry in entries {
+        let paper = if entry.paper.is_empty() { String::new() } else { format!(" ({})", entry.paper) };
+        lines.push(format!("{}\n    {}{paper}", entry.name, entry.about));
+        if let Value::Object(defaults) = &entry.defaults
+            && !defaults.is_empty()
+        {
+            let pairs: Vec<String> = defaults.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            lines.push(format!("    {}", pairs.join(", ")));
+        }
+    }
+    output::text(&lines.join("\n"))
+}
+
+fn entry(name: &str, about: &str, paper: String, defaults: Value) -> Entry {
+    Entry { name: name.to_owned(), about: about.to_owned(), paper, defaults }
+}
+
+fn losses() -> Vec<Entry> {
+    let info = losses::info().into_iter();
+    info.map(|loss| entry(loss.name, loss.summary, format!("{}, {}", loss.paper, loss.year), loss.defaults)).collect()
+}
+
+fn backbones() -> Vec<Entry> {
+    models::BACKBONES
+        .iter()
+        .map(|backbone| {
+            let about = format!(
+                "{} features; images of {} px usual, {} px at least",
+                backbone.feature_width, backbone.default_size, backbone.minimum_size
+            );
+            let options = models::BackboneConfig::by_name(backbone.name).ok().and_then(|config| serde_json::to_value(config).ok());
+            // The configuration is tagged by the name: its inside are the options.
+            let defaults = options.and_then(|value| value.get(backbone.name).cloned()).unwrap_or(Value::Null);
+            entry(backbone.name, &about, backbone.paper.to_owned(), defaults)
+        })
+        .collect()
+}
+
+fn datasets() -> Vec<Entry> {
+    Layout::all().into_iter().map(|(layout, about)| entry(layout.name(), about, String::new(), Value::Null)).collect()
+}
+
+fn presets() -> Vec<Entry> {
+    presets::ALL
+        .iter()
+        .map(|preset| {
+            let defaults = serde_json::to_value(preset.table()).unwrap_or(Value::Null);
+            entry(preset.name, preset.about, String::new(), defaults)
+        })
+        .collect()
+}
+
+fn samplers() -> Vec<Entry> {
+    samplers::registry()
+        .into_iter()
+        .map(|sampler| {
+            let options = serde_json::to_value(&sampler.defaults).ok();
+            let defaults = options.and_then(|value| value.get(sampler.name).cloned()).unwrap_or(Value::Null);
+            entry(sampler.name, sampler.summary, String::new(), defaults)
+        })
+        .collect()
+}
+
+fn metrics() -> Vec<Entry> {
+    evaluation::MEASURES
+        .iter()
+        .map(|measure| entry(measure.name, measure.summary, measure.source.to_owned(), Value::Null))
+        .collect()
+}
+
+fn generators() -> Vec<Entry> {
+    intra_class::synthesis::GENERATORS
+        .iter()
+        .map(|generator| entry(generator.name, generator.summary, generator.paper.to_owned(), Value::Null))
+        .collect()
+}

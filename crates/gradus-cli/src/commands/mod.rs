@@ -1,0 +1,11 @@
+//! One file per command.
+
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod doctor;
+pub(crate) mod embed;
+pub(crate) mod evaluate;
+pub(crate) mod layers;
+pub(crate) mod list;
+pub(crate) mod quickstart;
+pub(crate) mod train;

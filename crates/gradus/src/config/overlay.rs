@@ -1,0 +1,267 @@
+//! Layers of configuration put over each other before anything is typed.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::{Config, presets};
+
+/// Sections that name one variant of several: a layer that names another variant replaces the section.
+const VARIANTS: &[&str] = &[
+    "loss",
+    "sampler",
+    "model.backbone",
+    "model.head",
+    "teacher.network.backbone",
+    "teacher.network.head",
+    "intra-class.generator",
+    "optimizer.rule",
+    "optimizer.decay",
+    "optimizer.clipping",
+];
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not a configuration.
+    #[error("{origin}: {problem}")]
+    Refused {
+        /// Which file, flag or preset.
+        origin: String,
+        /// What is wrong, with a suggestion where there is one.
+        problem: String,
+    },
+}
+
+/// Layers put over the defaults; later ones win.
+///
+/// ```
+/// use gradus::config::Overlay;
+/// let mut layers = Overlay::preset("proxy-anchor").unwrap();
+/// layers.set("loss.proxy-anchor.alpha=16").unwrap();
+/// assert!(layers.resolve().is_ok());
+/// layers.set("train.epoch=3").unwrap();
+/// assert!(layers.resolve().unwrap_err().to_string().contains("did you mean `epochs`"));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Overlay {
+    table: Table,
+}
+
+impl Overlay {
+    /// Starts from a preset.
+    ///
+    /// # Errors
+    /// If there is no preset of that name, with a suggestion.
+    pub fn preset(name: &str) -> Result<Self, ConfigError> {
+        let preset = presets::find(name).map_err(|problem| ConfigError::Refused { origin: "--preset".to_owned(), problem })?;
+        let mut overlay = Self::default();
+        overlay.put(preset.table());
+        overlay.table.insert("preset".to_owned(), Value::String(name.to_owned()));
+        Ok(overlay)
+    }
+
+    /// The name of the preset a configuration file asks for, if it names one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not TOML.
+    pub fn preset_of_file(path: &Path) -> Result<Option<String>, ConfigError> {
+        Ok(read_table(path)?.0.get("preset").and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// Puts a file over what is there.
+    ///
+    /// # Errors
+    /// If it cannot be read, is not TOML, or holds a key or value that is not accepted; with line and suggestion.
+    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let (table, text) = read_table(path)?;
+        // Typed on its own first: only the file's own text can show the line of a mistake.
+        toml::from_str::<Config>(&text).map_err(|error| ConfigError::Refused {
+            origin: path.display().to_string(),
+            problem: with_suggestion(&error.to_string()),
+        })?;
+        self.put(table);
+        Ok(())
+    }
+
+    /// Puts `a.b=c` over what is there; the value is TOML, or a plain string where it is not.
+    ///
+    /// # Errors
+    /// If there is no `=` or the path leads through a value.
+    pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
+        let refused = |problem: String| ConfigError::Refused { origin: format!("--set {assignment}"), problem };
+        let (path, value) = assignment
+            .split_once('=')
+            .ok_or_else(|| refused("expected KEY=VALUE, for example train.epochs=30".to_owned()))?;
+        let path = path.trim();
+        if path.is_empty() || path.split('.').any(str::is_empty) {
+            return Err(refused("expected a dotted key before `=`, for example train.epochs=30".to_owned()));
+        }
+        let value = value.trim();
+        let value = toml::from_str::<Table>(&format!("value = {value}"))
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| Value::String(value.to_owned()));
+        self.insert(path, value);
+        Ok(())
+    }
+
+    /// Puts one value at a dotted path.
+    pub fn insert(&mut self, path: &str, value: impl Into<Value>) {
+        let mut value = value.into();
+        for key in path.rsplit('.') {
+            let mut table = Table::new();
+            table.insert(key.to_owned(), value);
+            value = Value::Table(table);
+        }
+        if let Value::Table(table) = value {
+            self.put(table);
+        }
+    }
+
+    /// Puts a table over what is there.
+    pub fn put(&mut self, table: Table) {
+        merge(&mut self.table, table, "");
+    }
+
+    /// Whether some layer says something about a dotted path.
+    #[must_use]
+    pub fn mentions(&self, path: &str) -> bool {
+        let mut keys = path.split('.');
+        let Some(first) = keys.next() else { return false };
+        let mut value = self.table.get(first);
+        for key in keys {
+            value = value.and_then(|value| value.get(key));
+        }
+        value.is_some()
+    }
+
+    /// The typed, checked configuration.
+    ///
+    /// # Errors
+    /// If a key or value is not accepted; with a suggestion.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let refused = |problem: String| ConfigError::Refused { origin: "configuration".to_owned(), problem };
+        let text = toml::to_string(&self.table).map_err(|error| refused(error.to_string()))?;
+        let config: Config = toml::from_str(&text).map_err(|error| refused(with_suggestion(&error.to_string())))?;
+        config.validate().map_err(refused)?;
+        Ok(config)
+    }
+}
+
+fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let table = toml::from_str::<Table>(&text).map_err(|error| ConfigError::Refused {
+        origin: path.display().to_string(),
+        problem: error.to_string(),
+    })?;
+    Ok((table, text))
+}
+
+fn merge(base: &mut Table, layer: Table, path: &str) {
+    for (key, value) in layer {
+        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => {
+                let other_variant = VARIANTS.contains(&here.as_str()) && new.keys().any(|name| !old.contains_key(name));
+                if other_variant {
+                    *old = new;
+                } else {
+                    merge(old, new, &here);
+                }
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Adds "did you mean" to serde's message about an unknown field or variant.
+fn with_suggestion(message: &str) -> String {
+    let message = message.trim_end();
+    let mut names = message.split('`').skip(1).step_by(2);
+    let (Some(wrong), known) = (names.next(), names.collect::<Vec<_>>()) else { return message.to_owned() };
+    if !(message.contains("unknown field") || message.contains("unknown variant")) {
+        return message.to_owned();
+    }
+    match closest(wrong, known.iter().copied()) {
+        Some(right) => format!("{message}\ndid you mean `{right}`?"),
+        None => message.to_owned(),
+    }
+}
+
+/// The known name most like a wrong one, if any is alike at all.
+pub(crate) fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_layers_win_and_another_variant_replaces_the_section() {
+        let mut layers = Overlay::preset("proxy-anchor").unwrap();
+        layers.set("loss.proxy-anchor.alpha=16").unwrap();
+        layers.set("loss.proxy-anchor.margin=0.2").unwrap();
+        let text = toml::to_string(&layers.resolve().unwrap().loss).unwrap();
+        assert!(text.contains("alpha = 16") && text.contains("margin = 0.2"), "{text}");
+        layers.set("loss.triplet-margin.margin=0.3").unwrap();
+        let text = toml::to_string(&layers.resolve().unwrap().loss).unwrap();
+        assert!(text.contains("triplet-margin") && !text.contains("proxy-anchor"), "{text}");
+    }
+
+    #[test]
+    fn every_preset_resolves_and_reads_back_what_it_stores() {
+        for preset in presets::ALL {
+            let config = Overlay::preset(preset.name).unwrap().resolve().unwrap();
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<Config>(&text).unwrap(), config, "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn typos_are_refused_with_a_suggestion() {
+        let mut layers = Overlay::default();
+        layers.set("train.epoch=3").unwrap();
+        let message = layers.resolve().unwrap_err().to_string();
+        assert!(message.contains("did you mean `epochs`?"), "{message}");
+        let message = Overlay::preset("gradu").unwrap_err().to_string();
+        assert!(message.contains("did you mean `gradus`?"), "{message}");
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_shows_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wrong.toml");
+        std::fs::write(&path, "seed = 1\n[train]\nepocs = 3\n").unwrap();
+        let message = Overlay::default().file(&path).unwrap_err().to_string();
+        assert!(message.contains("line 3") && message.contains("epochs"), "{message}");
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for assignment in ["optimizer.rate=0", "data.validation=1.5", "train.keep-checkpoints=0", "train.early-stopping.patience=2"] {
+            let mut layers = Overlay::default();
+            layers.set(assignment).unwrap();
+            let message = layers.resolve().unwrap_err().to_string();
+            assert!(message.contains(assignment.split('=').next().unwrap().rsplit('.').nth(0).unwrap()) || message.contains("early-stopping"), "{message}");
+        }
+    }
+}

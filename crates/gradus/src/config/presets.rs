@@ -1,0 +1,64 @@
+//! The presets: named layers over the defaults. A new preset is one entry here.
+
+use toml::{Table, Value};
+
+use super::overlay::closest;
+use crate::intra_class::IntraClassConfig;
+
+/// A named starting point.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// Its name, as `--preset` takes it.
+    pub name: &'static str,
+    /// One line about it.
+    pub about: &'static str,
+    intra_class: fn() -> IntraClassConfig,
+}
+
+/// All presets, sorted by name.
+pub const ALL: &[Preset] = &[
+    Preset {
+        name: "gradus",
+        about: "Proxy-Anchor plus intra-class ranking of real members in the order of the untouched pretrained network",
+        intra_class: IntraClassConfig::members,
+    },
+    Preset {
+        name: "proxy-anchor",
+        about: "Proxy-Anchor alone (Kim et al., CVPR 2020): the baseline",
+        intra_class: IntraClassConfig::disabled,
+    },
+    Preset {
+        name: "sgar",
+        about: "the method as the paper describes it (Liu et al., arXiv 2304.10941)",
+        intra_class: IntraClassConfig::sgar,
+    },
+    Preset {
+        name: "sgar-released",
+        about: "the method as its authors' code runs, every quirk behind a named switch",
+        intra_class: IntraClassConfig::sgar_released,
+    },
+];
+
+/// The preset of that name.
+///
+/// # Errors
+/// If there is none, with the known names and a suggestion.
+pub fn find(name: &str) -> Result<&'static Preset, String> {
+    ALL.iter().find(|preset| preset.name == name).ok_or_else(|| {
+        let names: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
+        let hint = closest(name, names.iter().copied()).map(|right| format!("; did you mean `{right}`?")).unwrap_or_default();
+        format!("unknown preset `{name}`: expected one of {}{hint}", names.join(", "))
+    })
+}
+
+impl Preset {
+    /// The preset as a layer.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let mut table = Table::new();
+        if let Ok(section) = Value::try_from((self.intra_class)()) {
+            table.insert("intra-class".to_owned(), section);
+        }
+        table
+    }
+}

@@ -1,0 +1,335 @@
+//! The sections of the configuration that belong to no other module, and the whole tree.
+
+use std::path::PathBuf;
+
+use gradus_core::data::Layout;
+use gradus_core::data::flora::FloraConfig;
+use gradus_core::data::transform::TransformConfig;
+use gradus_core::samplers::SamplerConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::device::DeviceChoice;
+use crate::intra_class::IntraClassConfig;
+use crate::losses::LossConfig;
+use crate::models::ModelConfig;
+use crate::train::optimizer::{Clipping, UpdateRule};
+use crate::train::schedule::Decay;
+
+/// Everything a training run depends on.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Seed of every random stream (default 0).
+    pub seed: u64,
+    /// The preset the configuration started from (default `gradus`); recorded only, its values are in the tree.
+    pub preset: String,
+    /// Where to compute (default `auto`).
+    pub device: DeviceChoice,
+    /// Which images, which classes.
+    pub data: DataConfig,
+    /// How images become tensors.
+    pub transform: TransformConfig,
+    /// Which items meet in a batch.
+    pub sampler: SamplerConfig,
+    /// The network.
+    pub model: ModelConfig,
+    /// The supervised base loss.
+    pub loss: LossConfig,
+    /// The method: intra-class ranking.
+    pub intra_class: IntraClassConfig,
+    /// Who orders the members of a class, where the method ranks members.
+    pub teacher: TeacherConfig,
+    /// Update rule and learning rates.
+    pub optimizer: OptimizerConfig,
+    /// Length and bookkeeping of the run.
+    pub train: TrainConfig,
+    /// What is measured.
+    pub evaluation: EvaluationConfig,
+}
+
+/// Section `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataConfig {
+    /// Folder, list or archive; `flora` (the default) is the embedded data set.
+    pub path: PathBuf,
+    /// Further paths read as one data set with the first: Omniglot's second archive.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<PathBuf>,
+    /// Layout, when recognition from the files is not wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// Official numbers of the training classes, such as `1-25,30`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_classes: Option<String>,
+    /// Official numbers of the test classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_classes: Option<String>,
+    /// Share of the training *classes* held out for validation (default 0: none; early stopping needs some).
+    pub validation: f64,
+    /// Share of broken images that is tolerated (default 0.001); they are named and left out.
+    pub max_bad_images: f64,
+    /// Decoding threads (default 0: one per core).
+    pub threads: usize,
+    /// Memory for decoded images kept between epochs, in MiB (default 1024).
+    pub cache_mib: usize,
+    /// The embedded data set.
+    pub flora: FloraConfig,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("flora"),
+            with: Vec::new(),
+            layout: None,
+            train_classes: None,
+            test_classes: None,
+            validation: 0.0,
+            max_bad_images: 0.001,
+            threads: 0,
+            cache_mib: 1024,
+            flora: FloraConfig::default(),
+        }
+    }
+}
+
+/// Section `[optimizer]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OptimizerConfig {
+    /// Update rule (default AdamW).
+    pub rule: UpdateRule,
+    /// Learning rate of the trunk (default 1e-4, Proxy-Anchor's).
+    pub rate: f64,
+    /// Factor on the rate for the embedding head (default 1).
+    pub head_factor: f64,
+    /// Factor on the rate for proxies, projector and learned directions (default 100, Proxy-Anchor's).
+    pub criterion_factor: f64,
+    /// How the rates fall.
+    pub decay: Decay,
+    /// Epochs at the start in which the trunk stays as it is (default 1, Proxy-Anchor's).
+    pub warm_up_epochs: usize,
+    /// Bound on gradients (default each entry to ±10, Proxy-Anchor's).
+    pub clipping: Clipping,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            rule: UpdateRule::default(),
+            rate: 1e-4,
+            head_factor: 1.0,
+            criterion_factor: 100.0,
+            decay: Decay::default(),
+            warm_up_epochs: 1,
+            clipping: Clipping::Value(10.0),
+        }
+    }
+}
+
+/// Section `[train]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrainConfig {
+    /// Epochs (default 20); 0 only evaluates the start.
+    pub epochs: usize,
+    /// Batches per epoch at most (default 0: all the sampler gives).
+    pub max_batches: usize,
+    /// How proxies start (default `class-means`).
+    pub proxies: ProxyStart,
+    /// Decay per step of a moving average of the weights that is evaluated and saved instead (default none).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_average: Option<f64>,
+    /// Stop when validation no longer improves (default none); needs `data.validation` above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+    /// Epochs between validations (default 1).
+    pub validate_every: usize,
+    /// How many checkpoints are kept beside the best one (default 2).
+    pub keep_checkpoints: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 20,
+            max_batches: 0,
+            proxies: ProxyStart::ClassMeans,
+            weight_average: None,
+            early_stopping: None,
+            validate_every: 1,
+            keep_checkpoints: 2,
+        }
+    }
+}
+
+/// How the proxies start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyStart {
+    /// At the normalised class means of the untrained embeddings.
+    ClassMeans,
+    /// As the loss draws them.
+    Random,
+}
+
+/// Section `[train.early-stopping]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EarlyStopping {
+    /// Which measure must improve (default `map@r`).
+    pub measure: String,
+    /// Validations without improvement before training stops (default 5).
+    pub patience: usize,
+}
+
+impl Default for EarlyStopping {
+    fn default() -> Self {
+        Self { measure: "map@r".to_owned(), patience: 5 }
+    }
+}
+
+/// Section `[teacher]`: who orders the members of a class; it never saw the labels unless it is a moving average.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TeacherConfig {
+    /// Which network (default the model as it was before training).
+    pub kind: TeacherKind,
+    /// Which of its outputs (default its embedding, that is the principal components of its features).
+    pub space: TeacherSpace,
+    /// Decay per step of the moving average (default 0.999).
+    pub momentum: Momentum,
+    /// The other network, for kind `network`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<ModelConfig>,
+}
+
+/// A decay per step in `[0, 1)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Momentum(pub f64);
+
+impl Default for Momentum {
+    fn default() -> Self {
+        Self(0.999)
+    }
+}
+
+/// Which network teaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TeacherKind {
+    /// The model as it was before training.
+    #[default]
+    Frozen,
+    /// A moving average of the model's weights.
+    MovingAverage,
+    /// Another pretrained network, `[teacher.network]`.
+    Network,
+}
+
+/// Which output of the teacher orders members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TeacherSpace {
+    /// The embedding.
+    #[default]
+    Embedding,
+    /// The pooled features of the trunk.
+    Features,
+}
+
+/// Section `[evaluation]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EvaluationConfig {
+    /// K of Recall@K (default empty: the benchmark's own list).
+    pub recall: Vec<usize>,
+    /// Images per forward pass (default 64).
+    pub batch_size: usize,
+    /// Memory for similarity blocks, in MiB (default 256).
+    pub memory_mib: usize,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self { recall: Vec::new(), batch_size: 64, memory_mib: 256 }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// One sentence naming the key, what was expected and what was found.
+    pub fn validate(&self) -> Result<(), String> {
+        let positive = |key: &str, value: f64| {
+            if value > 0.0 && value.is_finite() {
+                Ok(())
+            } else {
+                Err(format!("{key} = {value}: expected a positive number"))
+            }
+        };
+        let share = |key: &str, value: f64| {
+            if (0.0..1.0).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{key} = {value}: expected a number of at least 0 and below 1"))
+            }
+        };
+        positive("optimizer.rate", self.optimizer.rate)?;
+        positive("optimizer.head-factor", self.optimizer.head_factor)?;
+        positive("optimizer.criterion-factor", self.optimizer.criterion_factor)?;
+        self.optimizer.decay.validate()?;
+        match self.optimizer.clipping {
+            Clipping::Value(limit) => positive("optimizer.clipping.value", limit)?,
+            Clipping::Norm(limit) => positive("optimizer.clipping.norm", limit)?,
+            Clipping::None => {}
+        }
+        share("data.validation", self.data.validation)?;
+        if !(0.0..=1.0).contains(&self.data.max_bad_images) {
+            return Err(format!(
+                "data.max-bad-images = {}: expected a share between 0 and 1",
+                self.data.max_bad_images
+            ));
+        }
+        share("teacher.momentum", self.teacher.momentum.0)?;
+        if let Some(decay) = self.train.weight_average {
+            share("train.weight-average", decay)?;
+        }
+        if self.teacher.kind == TeacherKind::Network && self.teacher.network.is_none() {
+            return Err("teacher.kind = \"network\" needs a section [teacher.network] with a backbone and weights".to_owned());
+        }
+        if let Some(stopping) = &self.train.early_stopping {
+            if self.data.validation <= 0.0 {
+                return Err("train.early-stopping needs data.validation above 0: validation classes are carved out of the \
+                            training classes, never out of the test classes"
+                    .to_owned());
+            }
+            if stopping.patience == 0 {
+                return Err("train.early-stopping.patience = 0: expected at least 1".to_owned());
+            }
+        }
+        if self.train.validate_every == 0 {
+            return Err("train.validate-every = 0: expected at least 1".to_owned());
+        }
+        if self.train.keep_checkpoints == 0 {
+            return Err("train.keep-checkpoints = 0: expected at least 1, or a run could not be resumed".to_owned());
+        }
+        if self.evaluation.batch_size == 0 {
+            return Err("evaluation.batch-size = 0: expected at least 1".to_owned());
+        }
+        if self.evaluation.recall.contains(&0) {
+            return Err("evaluation.recall contains 0: expected numbers of at least 1".to_owned());
+        }
+        self.model.validate().map_err(|error| error.to_string())?;
+        self.loss.validate()?;
+        self.intra_class.validate()?;
+        if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
+            return Err("teacher.kind = \"network\" sees images, but model.freeze-trunk trains on stored features: \
+                        use teacher.kind = \"frozen\", or train without --freeze-trunk"
+                .to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! Exponential moving average of parameters (Polyak and Juditsky, 1992; as a teacher: Tarvainen and Valpola, 2017).
+
+use std::collections::BTreeMap;
+
+use crate::state::ModulePath;
+use crate::tensor::{Module, ModuleMapper, ModuleVisitor, Param, Tensor};
+
+/// a = decay · a + (1 - decay) · p for every float parameter and running statistic.
+///
+/// # Panics
+/// If the two modules do not have the same parameters: they are always clones of one.
+#[must_use]
+pub fn update<M: Module>(average: M, current: &M, decay: f64) -> M {
+    let mut collect = Collect { path: ModulePath::default(), values: BTreeMap::new() };
+    current.visit(&mut collect);
+    let mut blend = Blend { path: ModulePath::default(), values: collect.values, decay };
+    average.map(&mut blend)
+}
+
+struct Collect {
+    path: ModulePath,
+    values: BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val().without_autodiff();
+        let count = value.dims().iter().product::<usize>();
+        self.values.insert(self.path.dotted(), value.reshape([count]));
+    }
+}
+
+struct Blend {
+    path: ModulePath,
+    values: BTreeMap<String, Tensor<1>>,
+    decay: f64,
+}
+
+impl ModuleMapper for Blend {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        let current = self.values.remove(&self.path.dotted()).expect("the average is a clone of the averaged module");
+        let shape = tensor.dims();
+        let blended = tensor.without_autodiff().mul_scalar(self.decay) + current.reshape(shape).mul_scalar(1.0 - self.decay);
+        Param::from_mapped_value(id, blended, mapper)
+    }
+}

@@ -1,0 +1,162 @@
+//! Images → embeddings on the host, batch by batch.
+
+use std::sync::Arc;
+
+use gradus_core::EmbeddingSet;
+use gradus_core::data::Item;
+use gradus_core::data::loader::{DecodedCache, HostBatch, Loader, LoaderOptions, Mode};
+use gradus_core::data::transform::Transform;
+
+use super::events::{Event, Observer};
+use super::trainer::TrainError;
+use crate::config::Config;
+use crate::models::{Embedder, Mode as ForwardMode};
+use crate::tensor::{Device, Tensor, TensorData};
+
+/// What reading images for a forward pass takes.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// All items of the data set.
+    pub items: Arc<[Item]>,
+    /// How an image becomes a tensor.
+    pub transform: Transform,
+    /// Decoded images kept between passes.
+    pub cache: Arc<DecodedCache>,
+    /// Decoding threads, 0 for one per core.
+    pub threads: usize,
+    /// Images per forward pass.
+    pub batch_size: usize,
+}
+
+impl Images {
+    /// What a configuration says about reading images.
+    ///
+    /// # Errors
+    /// If the transform is refused.
+    pub fn new(config: &Config, items: &Arc<[Item]>, cache: &Arc<DecodedCache>) -> Result<Self, TrainError> {
+        Ok(Self {
+            items: Arc::clone(items),
+            transform: config.transform.init().map_err(|error| TrainError::Config(error.to_string()))?,
+            cache: Arc::clone(cache),
+            threads: config.data.threads,
+            batch_size: config.evaluation.batch_size,
+        })
+    }
+
+    /// Starts loading batches of items.
+    #[must_use]
+    pub fn load(&self, batches: Vec<Vec<usize>>, mode: Mode, seed: u64) -> Loader {
+        let mut options =
+            LoaderOptions { seed, mode, cache: Some(Arc::clone(&self.cache)), ..LoaderOptions::default() };
+        if self.threads > 0 {
+            options.threads = self.threads;
+        }
+        Loader::start(Arc::clone(&self.items), batches, self.transform.clone(), options)
+    }
+}
+
+/// Which output of the network is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// The unit-norm embedding.
+    Embedding,
+    /// The pooled features of the trunk.
+    Features,
+}
+
+/// Puts loaded images on a device: `[batch, 3, height, width]`.
+#[must_use]
+pub fn images_to_device(batch: &HostBatch, device: &Device) -> Tensor<4> {
+    let data = TensorData::new(batch.images.clone(), [batch.items.len(), 3, batch.size, batch.size]);
+    Tensor::from_data(data, device)
+}
+
+/// Puts graded augmentations on a device: `[batch * levels, 3, height, width]`.
+#[must_use]
+pub fn graded_to_device(batch: &HostBatch, levels: usize, device: &Device) -> Option<Tensor<4>> {
+    let graded = batch.graded.as_ref()?;
+    let data = TensorData::new(graded.clone(), [batch.items.len() * levels, 3, batch.size, batch.size]);
+    Some(Tensor::from_data(data, device))
+}
+
+/// Reads a tensor back.
+///
+/// # Errors
+/// If the device failed.
+pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
+    tensor.try_into_vec_as::<f32>().map_err(|error| TrainError::Device(error.to_string()))
+}
+
+/// Embeds the items at `indices` as evaluation sees them, in that order; `labels` become the labels of the set.
+///
+/// # Errors
+/// If an image cannot be loaded or the device fails.
+pub fn embed(
+    embedder: &Embedder,
+    images: &Images,
+    indices: &[usize],
+    labels: Vec<u32>,
+    output: Output,
+    what: &str,
+    observer: &mut dyn Observer,
+) -> Result<EmbeddingSet, TrainError> {
+    let embedder = crate::tensor::Module::valid(embedder);
+    let device = device_of(&embedder);
+    let batches: Vec<Vec<usize>> = indices.chunks(images.batch_size.max(1)).map(<[usize]>::to_vec).collect();
+    let loader = images.load(batches, Mode::Evaluate, 0);
+    let mut values = Vec::new();
+    let mut done = 0;
+    for batch in loader {
+        let batch = batch?;
+        let features = embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate);
+        let rows = match output {
+            Output::Features => features,
+            Output::Embedding => embedder.head(features),
+        };
+        values.extend(to_host(rows)?);
+        done += batch.items.len();
+        observer.on(&Event::Progress { what: what.to_owned(), done, total: indices.len() });
+    }
+    let dim = match output {
+        Output::Embedding => embedder.dim(),
+        Output::Features => embedder.feature_width(),
+    };
+    let ids = indices.iter().map(|&index| images.items[index].source.name()).collect();
+    Ok(EmbeddingSet { dim, values, labels, ids })
+}
+
+/// Features of one training view of each item, and of its graded augmentations: `[items, features]` and
+/// `[items, levels, features]`.
+///
+/// # Errors
+/// If an image cannot be loaded or the device fails.
+pub fn graded_features(
+    embedder: &Embedder,
+    images: &Images,
+    indices: &[usize],
+    levels: usize,
+    seed: u64,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<f32>, Vec<f32>), TrainError> {
+    let embedder = crate::tensor::Module::valid(embedder);
+    let device = device_of(&embedder);
+    let batches: Vec<Vec<usize>> = indices.chunks(images.batch_size.max(1)).map(<[usize]>::to_vec).collect();
+    let (mut plain, mut graded) = (Vec::new(), Vec::new());
+    let mut done = 0;
+    for batch in images.load(batches, Mode::Train { epoch: 0, graded_levels: Some(levels) }, seed) {
+        let batch = batch?;
+        plain.extend(to_host(embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate))?);
+        if let Some(views) = graded_to_device(&batch, levels, &device) {
+            graded.extend(to_host(embedder.features(views, ForwardMode::Evaluate))?);
+        }
+        done += batch.items.len();
+        let what = "features of graded augmentations".to_owned();
+        observer.on(&Event::Progress { what, done, total: indices.len() });
+    }
+    Ok((plain, graded))
+}
+
+fn device_of(embedder: &Embedder) -> Device {
+    // A module without parameters does not exist here; were it so, any device would do.
+    crate::tensor::Module::devices(embedder).into_iter().next().unwrap_or_default()
+}

@@ -1,0 +1,101 @@
+//! Who orders the members of a class: a network that is not the one being trained.
+
+use super::average;
+use super::embed::Output;
+use crate::config::{TeacherConfig, TeacherKind, TeacherSpace};
+use crate::models::{Embedder, Mode};
+use crate::tensor::{Module, Tensor, TensorData};
+
+/// A network outside autodiff whose similarities give the order.
+#[derive(Debug)]
+pub struct Teacher {
+    network: Embedder,
+    output: Output,
+    moving: Option<f64>,
+    /// Mean and deviation the student's images were normalised with, and those this network wants, where they differ.
+    renormalise: Option<Renormalise>,
+}
+
+/// How to bring images normalised for one network to the normalisation of another.
+#[derive(Debug, Clone, Copy)]
+pub struct Renormalise {
+    factor: [f32; 3],
+    offset: [f32; 3],
+}
+
+impl Renormalise {
+    /// From (mean, deviation) of the student to those of the teacher; `None` when they are the same.
+    #[must_use]
+    pub fn between(student: ([f32; 3], [f32; 3]), teacher: ([f32; 3], [f32; 3])) -> Option<Self> {
+        if student == teacher {
+            return None;
+        }
+        let mut this = Self { factor: [1.0; 3], offset: [0.0; 3] };
+        for channel in 0..3 {
+            this.factor[channel] = student.1[channel] / teacher.1[channel];
+            this.offset[channel] = (student.0[channel] - teacher.0[channel]) / teacher.1[channel];
+        }
+        Some(this)
+    }
+}
+
+impl Teacher {
+    /// A teacher with the given weights.
+    #[must_use]
+    pub fn new(network: &Embedder, config: &TeacherConfig, renormalise: Option<Renormalise>) -> Self {
+        let space = match (config.kind, config.space) {
+            // Another network has no trained head: its features are what it knows.
+            (TeacherKind::Network, _) | (_, TeacherSpace::Features) => Output::Features,
+            (_, TeacherSpace::Embedding) => Output::Embedding,
+        };
+        let moving = (config.kind == TeacherKind::MovingAverage).then_some(config.momentum.0);
+        Self { network: network.valid(), output: space, moving, renormalise }
+    }
+
+    /// The network, for checkpoints.
+    #[must_use]
+    pub fn network(&self) -> &Embedder {
+        &self.network
+    }
+
+    /// Whether it changes during training and so belongs into every checkpoint.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.moving.is_some()
+    }
+
+    /// The rows `[batch, width]` that order images `[batch, 3, height, width]`.
+    #[must_use]
+    pub fn see(&self, images: Tensor<4>) -> Tensor<2> {
+        let images = images.without_autodiff();
+        let images = match self.renormalise {
+            Some(Renormalise { factor, offset }) => {
+                let device = images.device();
+                let factor = Tensor::<4>::from_data(TensorData::new(factor.to_vec(), [1, 3, 1, 1]), &device);
+                let offset = Tensor::<4>::from_data(TensorData::new(offset.to_vec(), [1, 3, 1, 1]), &device);
+                images * factor + offset
+            }
+            None => images,
+        };
+        self.judge(self.network.features(images, Mode::Evaluate))
+    }
+
+    /// The rows that order pooled features `[batch, width]` (a frozen trunk's, computed once).
+    #[must_use]
+    pub fn judge(&self, features: Tensor<2>) -> Tensor<2> {
+        let features = features.without_autodiff();
+        match self.output {
+            Output::Features => features,
+            Output::Embedding => self.network.head(features),
+        }
+    }
+
+    /// Follows the student by one step, if this teacher is a moving average.
+    #[must_use]
+    pub fn follow(self, student: &Embedder) -> Self {
+        match self.moving {
+            Some(decay) => Self { network: average::update(self.network, student, decay), ..self },
+            None => self,
+        }
+    }
+}

@@ -1,0 +1,750 @@
+//! A whole run, from the configuration to the measured result.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use gradus_core::EmbeddingSet;
+use gradus_core::data::loader::{HostBatch, LoaderError, Mode};
+use gradus_core::data::split::TestSet;
+use gradus_core::data::{DataError, Dataset};
+use gradus_core::evaluation::{self, Evaluation, EvaluationError, EvaluationOptions, FactorTable};
+use gradus_core::random::{derive, purpose};
+use gradus_core::samplers::{BatchSampler, SamplerError};
+
+use super::checkpoint::{self, Arrays, Position};
+use super::embed::{self, Images, Output};
+use super::events::{Event, Observer};
+use super::optimizer::Optimizer;
+use super::prepare::PreparedData;
+use super::run_folder::RunFolder;
+use super::step::{MetricModel, Rates, Seen, StepInput, step};
+use super::teacher::{Renormalise, Teacher};
+use super::{average, collapse, start};
+use crate::config::{Config, ProxyStart, TeacherKind};
+use crate::intra_class::{ClassStatistics, GeneratorConfig};
+use crate::losses::MetricLoss;
+use crate::models::{Embedder, HeadConfig, HeadStart, ModelError};
+use crate::state::{NamedArray, load_named_arrays, named_arrays, read_safetensors, write_safetensors};
+use crate::tensor::{Device, Module, Tensor, TensorData};
+
+/// Why a run ended without a result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The configuration does not fit the data or the machine.
+    #[error("{0}")]
+    Config(String),
+    /// The data cannot be used.
+    #[error("{0}")]
+    Data(String),
+    /// The run folder cannot be used.
+    #[error("{0}")]
+    Folder(String),
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// The loss is no number.
+    #[error("the loss is {loss} (base loss {base})")]
+    NotFinite {
+        /// Total loss.
+        loss: f64,
+        /// Base loss.
+        base: f64,
+    },
+    /// The loss is no number, with the place where it happened.
+    #[error(
+        "the loss became {loss} (base loss {base}) in epoch {epoch}, step {step}, on the batch of {items}: lower \
+         optimizer.rate or set optimizer.clipping; the last good checkpoint is kept in {checkpoints}"
+    )]
+    Diverged {
+        /// Total loss.
+        loss: f64,
+        /// Base loss.
+        base: f64,
+        /// Epoch from 1.
+        epoch: usize,
+        /// Step from 1.
+        step: usize,
+        /// The first images of the batch.
+        items: String,
+        /// Where checkpoints are.
+        checkpoints: String,
+    },
+    /// The user asked to stop; everything is saved.
+    #[error("interrupted after epoch {epoch}, step {step}: everything is saved, continue with --resume {folder}")]
+    Interrupted {
+        /// Complete epochs.
+        epoch: usize,
+        /// Steps of the next one.
+        step: usize,
+        /// The run folder.
+        folder: String,
+    },
+    /// The data set.
+    #[error(transparent)]
+    Dataset(#[from] DataError),
+    /// An image.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    /// The sampler.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+    /// The network or its weights.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The evaluation.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+}
+
+/// What a run comes to.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// The measures of the test classes.
+    pub evaluation: Evaluation,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Seconds of training and evaluation, over all sessions of the run.
+    pub seconds: f64,
+}
+
+impl RunReport {
+    /// The report as one flat JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut map = measures(&self.evaluation);
+        map.insert("epochs".to_owned(), self.epochs.into());
+        map.insert("seconds".to_owned(), ((self.seconds * 10.0).round() / 10.0).into());
+        map
+    }
+}
+
+/// Features of a frozen trunk, computed once.
+#[derive(Debug)]
+struct FrozenFeatures {
+    width: usize,
+    /// Row of each item of the data set in `values`.
+    row_of: BTreeMap<usize, usize>,
+    values: Vec<f32>,
+    /// `[rows, levels, width]`
+    graded: Option<(usize, Vec<f32>)>,
+}
+
+/// A run in progress.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    config: &'a Config,
+    data: &'a PreparedData,
+    run: RunFolder,
+    device: Device,
+    images: Images,
+    sampler: Box<dyn BatchSampler>,
+    optimizer: Optimizer,
+    model: Option<MetricModel>,
+    average: Option<Embedder>,
+    teacher: Option<Teacher>,
+    statistics: Option<ClassStatistics>,
+    frozen: Option<FrozenFeatures>,
+    position: Position,
+    resumed: bool,
+    clock: Instant,
+}
+
+impl<'a> Trainer<'a> {
+    /// Builds the model and everything around it; from the newest checkpoint of the run folder if `resume` is set.
+    ///
+    /// # Errors
+    /// If model, data and configuration do not fit together, or the checkpoint belongs to another configuration.
+    pub fn new(
+        config: &'a Config,
+        data: &'a PreparedData,
+        mut run: RunFolder,
+        resume: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let clock = Instant::now();
+        let device = config.device.resolve().map_err(TrainError::Config)?;
+        let sampler = config.sampler.init(config.seed);
+        if config.train.epochs > 0 {
+            sampler.validate(&data.train_labels)?;
+        }
+        for message in sampler.warnings(&data.train_labels) {
+            observer.on(&Event::Warning { message });
+        }
+        let images = Images::new(config, &data.items, &data.cache)?;
+        let autodiff = device.clone().autodiff();
+        let embedder = config.model.init(config.seed, &autodiff)?;
+        let dim = embedder.dim();
+        let loss = config.loss.init(dim, data.train_classes, config.seed, &autodiff);
+        let intra_class = config.intra_class.init(dim, config.seed, &autodiff);
+        let model = MetricModel { embedder, loss, intra_class };
+        let checkpoint = if resume { checkpoint::load_latest(&run)? } else { None };
+        run.continue_events(checkpoint.as_ref().map_or(0, |(position, _)| position.events))?;
+        let mut trainer = Self {
+            config,
+            data,
+            run,
+            device,
+            images,
+            sampler,
+            optimizer: Optimizer::new(config.optimizer.rule.clone(), config.optimizer.clipping),
+            model: None,
+            average: None,
+            teacher: None,
+            statistics: match &config.intra_class.generator {
+                GeneratorConfig::ClassCovariance(options) if config.intra_class.needs_statistics() => {
+                    Some(ClassStatistics::new(options))
+                }
+                _ => None,
+            },
+            frozen: None,
+            position: Position::default(),
+            resumed: checkpoint.is_some(),
+            clock,
+        };
+        match checkpoint {
+            Some((position, arrays)) => trainer.restore(model, position, arrays, observer)?,
+            None => trainer.begin(model, observer)?,
+        }
+        Ok(trainer)
+    }
+
+    /// The run folder.
+    #[must_use]
+    pub fn run_folder(&self) -> &RunFolder {
+        &self.run
+    }
+
+    /// The start of a new run: head and proxies from the data, the teacher, the first checkpoint.
+    fn begin(&mut self, model: MetricModel, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.run.record(&Event::Data {
+            split: self.data.description.clone(),
+            train_images: self.data.train.len(),
+            train_classes: self.data.train_classes,
+            validation_images: self.data.validation.len(),
+            test_images: self.data.test.len(),
+        })?;
+        let mut model = model;
+        let principal = self.config.model.initial == HeadStart::Pca && self.config.model.head == HeadConfig::Linear;
+        let class_means = self.config.train.proxies == ProxyStart::ClassMeans && model.loss.proxies().is_some();
+        if principal || class_means {
+            let what = "features of the training images";
+            let features = self.embed_training(&model.embedder, Output::Features, what, observer)?;
+            if principal {
+                model = start::principal_head(model, &features)?;
+            }
+            if class_means {
+                let embeddings = self.head_of(&model.embedder, &features)?;
+                let device = self.device.clone().autodiff();
+                model = start::class_mean_proxies(model, &embeddings, self.data.train_classes, &device);
+            }
+        }
+        if self.config.intra_class.needs_teacher() {
+            let network = match (self.config.teacher.kind, &self.config.teacher.network) {
+                (TeacherKind::Network, Some(other)) => other.init(self.config.seed, &self.device)?,
+                _ => model.embedder.clone(),
+            };
+            write_safetensors(&self.run.teacher(), &named_arrays(&network), &BTreeMap::new())
+                .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
+            self.teacher = Some(self.new_teacher(&network));
+        }
+        self.average = self.config.train.weight_average.map(|_| model.embedder.valid());
+        self.prepare_frozen(&model.embedder, observer)?;
+        self.model = Some(model);
+        self.save_checkpoint()
+    }
+
+    fn new_teacher(&self, network: &Embedder) -> Teacher {
+        let transform = &self.config.transform;
+        let renormalise = match self.config.teacher.kind {
+            TeacherKind::Network => {
+                Renormalise::between((transform.mean, transform.std), network.expected_normalisation())
+            }
+            TeacherKind::Frozen | TeacherKind::MovingAverage => None,
+        };
+        Teacher::new(network, &self.config.teacher, renormalise)
+    }
+
+    fn restore(
+        &mut self,
+        model: MetricModel,
+        position: Position,
+        mut arrays: Arrays,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let fits = |what: &str, result: Result<(), String>| {
+            result.map_err(|problem| {
+                TrainError::Folder(format!(
+                    "the checkpoint in {} does not fit its configuration: {what}: {problem}",
+                    self.run.checkpoints().display()
+                ))
+            })
+        };
+        let initial = model.embedder.clone();
+        let mut restored = None;
+        let values = arrays.remove("model").unwrap_or_default();
+        fits("model", load_named_arrays(model, &values).map(|model| restored = Some(model)))?;
+        let values = arrays.remove("optimizer").unwrap_or_default();
+        let device = self.device.clone();
+        let loaded = self.optimizer.load_arrays(&values, &device);
+        fits("optimizer", loaded)?;
+        let load_embedder = |values: &[NamedArray]| load_named_arrays(initial.valid(), values);
+        if self.config.train.weight_average.is_some() {
+            let values = arrays.remove("average").unwrap_or_default();
+            let mut average = None;
+            fits("average", load_embedder(&values).map(|module| average = Some(module)))?;
+            self.average = average;
+        }
+        if let Some(values) = arrays.remove("statistics") {
+            let mut statistics = None;
+            fits("statistics", ClassStatistics::from_arrays(&values).map(|read| statistics = Some(read)))?;
+            self.statistics = statistics;
+        }
+        if self.config.intra_class.needs_teacher() {
+            let values = match arrays.remove("teacher") {
+                Some(values) => values,
+                None => read_safetensors(&self.run.teacher()).map_err(TrainError::Folder)?.0,
+            };
+            let network = match (self.config.teacher.kind, &self.config.teacher.network) {
+                (TeacherKind::Network, Some(other)) => other.init(self.config.seed, &self.device)?,
+                _ => initial,
+            };
+            let mut loaded = None;
+            fits("teacher", load_named_arrays(network, &values).map(|network| loaded = Some(network)))?;
+            self.teacher = loaded.map(|network| self.new_teacher(&network));
+        }
+        if let Some(model) = &restored {
+            self.prepare_frozen(&model.embedder, observer)?;
+        }
+        self.model = restored;
+        self.position = position;
+        Ok(())
+    }
+
+    /// Embeds the training images as evaluation sees them.
+    fn embed_training(
+        &self,
+        embedder: &Embedder,
+        output: Output,
+        what: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<EmbeddingSet, TrainError> {
+        embed::embed(embedder, &self.images, &self.data.train, self.data.train_labels.clone(), output, what, observer)
+    }
+
+    /// The embeddings of pooled features.
+    fn head_of(&self, embedder: &Embedder, features: &EmbeddingSet) -> Result<EmbeddingSet, TrainError> {
+        let embedder = embedder.valid();
+        let mut values = Vec::with_capacity(features.len() * embedder.dim());
+        for rows in features.values.chunks(features.dim * 4096) {
+            let data = TensorData::new(rows.to_vec(), [rows.len() / features.dim, features.dim]);
+            values.extend(embed::to_host(embedder.head(Tensor::from_data(data, &self.device)))?);
+        }
+        Ok(EmbeddingSet { dim: embedder.dim(), values, labels: features.labels.clone(), ids: features.ids.clone() })
+    }
+
+    /// With a frozen trunk, its features of all training and validation images, computed once.
+    fn prepare_frozen(&mut self, embedder: &Embedder, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        if !self.config.model.freeze_trunk || self.config.train.epochs == 0 {
+            return Ok(());
+        }
+        let indices: Vec<usize> = self.data.train.iter().chain(&self.data.validation).copied().collect();
+        let labels = vec![0; indices.len()];
+        let what = "features of the frozen trunk";
+        let mut features = embed::embed(embedder, &self.images, &indices, labels, Output::Features, what, observer)?;
+        let graded = match self.config.intra_class.graded_levels() {
+            Some(levels) => {
+                let (images, train, seed) = (&self.images, &self.data.train, self.config.seed);
+                let (plain, graded) = embed::graded_features(embedder, images, train, levels, seed, observer)?;
+                // An anchor must be the view its graded augmentations start from.
+                features.values[..plain.len()].copy_from_slice(&plain);
+                Some((levels, graded))
+            }
+            None => None,
+        };
+        self.frozen = Some(FrozenFeatures {
+            width: features.dim,
+            row_of: indices.into_iter().enumerate().map(|(row, item)| (item, row)).collect(),
+            values: features.values,
+            graded,
+        });
+        Ok(())
+    }
+
+    /// Trains to the end and measures the test classes.
+    ///
+    /// # Errors
+    /// See [`TrainError`]; on an interruption everything is saved.
+    pub fn train(mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<RunReport, TrainError> {
+        let epochs = self.config.train.epochs;
+        if self.resumed {
+            let message = format!("continuing after epoch {}, step {}", self.position.epoch, self.position.step);
+            observer.on(&Event::Warning { message });
+        }
+        while self.position.epoch < epochs {
+            if self.stops_early() {
+                break;
+            }
+            self.epoch(observer, interrupted)?;
+        }
+        self.finish(observer)
+    }
+
+    fn stops_early(&self) -> bool {
+        self.config.train.early_stopping.as_ref().is_some_and(|stopping| self.position.since_best >= stopping.patience)
+    }
+
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let mut batches = self.sampler.batches(&self.data.train_labels, epoch as u64);
+        if self.config.train.max_batches > 0 {
+            batches.truncate(self.config.train.max_batches);
+        }
+        batches
+    }
+
+    fn epoch(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<(), TrainError> {
+        let epoch = self.position.epoch;
+        self.refresh_statistics(epoch, observer)?;
+        let batches = self.batches(epoch);
+        let steps = batches.len();
+        let items = |batch: &[usize]| batch.iter().map(|&row| self.data.train[row]).collect::<Vec<_>>();
+        let rest: Vec<Vec<usize>> = batches[self.position.step.min(steps)..].iter().map(|batch| items(batch)).collect();
+        let labels: Vec<Arc<[u32]>> = batches[self.position.step.min(steps)..]
+            .iter()
+            .map(|batch| batch.iter().map(|&row| self.data.train_labels[row]).collect())
+            .collect();
+        let mut loader = self.frozen.is_none().then(|| {
+            let graded_levels = self.config.intra_class.graded_levels();
+            self.images.load(rest.clone(), Mode::Train { epoch: epoch as u64, graded_levels }, self.config.seed)
+        });
+        let mut last = None;
+        for (items, labels) in rest.iter().zip(labels) {
+            let input = match &mut loader {
+                Some(loader) => match loader.next() {
+                    Some(batch) => self.input_of_images(&batch?),
+                    None => return Err(TrainError::Data("the loader ended before the epoch did".to_owned())),
+                },
+                None => self.input_of_features(items),
+            };
+            let (seen, teacher) = input;
+            let progress = (epoch * steps + self.position.step) as f64 / (self.config.train.epochs * steps).max(1) as f64;
+            let input = StepInput {
+                seen,
+                labels: Arc::clone(&labels),
+                teacher,
+                statistics: self.statistics.as_ref(),
+                seed: derive(self.config.seed, &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64]),
+                rates: Rates::at(&self.config.optimizer, epoch, progress),
+            };
+            let model = self.model.take().ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
+            let (model, report) =
+                step(model, &mut self.optimizer, input).map_err(|error| self.with_place(error, items))?;
+            self.follow(&model.embedder);
+            self.model = Some(model);
+            self.position.step += 1;
+            self.add("loss", report.loss);
+            self.add("base", report.base);
+            for (name, value) in &report.values {
+                self.add(name, *value);
+            }
+            observer.on(&Event::Step {
+                epoch: epoch + 1,
+                step: self.position.step,
+                steps,
+                total_steps: steps * self.config.train.epochs,
+                loss: report.loss,
+                base: report.base,
+                images: labels.len(),
+                values: report.values,
+            });
+            last = Some((report.embeddings, labels));
+            if interrupted.load(Ordering::Relaxed) && self.position.step < steps {
+                self.save_checkpoint()?;
+                return Err(self.interrupted());
+            }
+        }
+        self.end_epoch(last, steps, observer)?;
+        if interrupted.load(Ordering::Relaxed) && self.position.epoch < self.config.train.epochs {
+            return Err(self.interrupted());
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self) -> TrainError {
+        TrainError::Interrupted {
+            epoch: self.position.epoch,
+            step: self.position.step,
+            folder: self.run.root().display().to_string(),
+        }
+    }
+
+    fn with_place(&self, error: TrainError, items: &[usize]) -> TrainError {
+        let TrainError::NotFinite { loss, base } = error else { return error };
+        let names: Vec<String> = items.iter().take(3).map(|&item| self.data.items[item].source.name()).collect();
+        TrainError::Diverged {
+            loss,
+            base,
+            epoch: self.position.epoch + 1,
+            step: self.position.step + 1,
+            items: format!("{} and {} more", names.join(", "), items.len().saturating_sub(3)),
+            checkpoints: self.run.checkpoints().display().to_string(),
+        }
+    }
+
+    fn add(&mut self, name: &str, value: f64) {
+        *self.position.sums.entry(name.to_owned()).or_default() += value;
+    }
+
+    fn follow(&mut self, student: &Embedder) {
+        if let (Some(average), Some(decay)) = (self.average.take(), self.config.train.weight_average) {
+            self.average = Some(average::update(average, student, decay));
+        }
+        self.teacher = self.teacher.take().map(|teacher| teacher.follow(student));
+    }
+
+    fn input_of_images(&self, batch: &HostBatch) -> (Seen, Option<Tensor<2>>) {
+        let device = self.device.clone().autodiff();
+        let images = embed::images_to_device(batch, &device);
+        let teacher = self.teacher.as_ref().map(|teacher| teacher.see(images.clone()));
+        let levels = self.config.intra_class.graded_levels().unwrap_or(0);
+        let graded = embed::graded_to_device(batch, levels, &device);
+        (Seen::Images { images, graded }, teacher)
+    }
+
+    fn input_of_features(&self, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
+        let frozen = self.frozen.as_ref().expect("features are used only where a frozen trunk gave them");
+        let device = self.device.clone().autodiff();
+        let gather = |values: &[f32], width: usize| {
+            let mut rows = Vec::with_capacity(items.len() * width);
+            for item in items {
+                let row = frozen.row_of[item];
+                rows.extend_from_slice(&values[row * width..(row + 1) * width]);
+            }
+            rows
+        };
+        let data = TensorData::new(gather(&frozen.values, frozen.width), [items.len(), frozen.width]);
+        let features = Tensor::<2>::from_data(data, &device);
+        let teacher = self.teacher.as_ref().map(|teacher| teacher.judge(features.clone()));
+        let graded = frozen.graded.as_ref().map(|(levels, values)| {
+            let rows = gather(values, levels * frozen.width);
+            Tensor::from_data(TensorData::new(rows, [items.len() * levels, frozen.width]), &device)
+        });
+        (Seen::Features { features, graded }, teacher)
+    }
+
+    /// Class means and variances for the generators that need them, every few epochs.
+    fn refresh_statistics(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let every = self.config.intra_class.statistics_every().max(1);
+        if self.statistics.is_none() || self.position.step > 0 || epoch % every != 0 {
+            return Ok(());
+        }
+        let Some(model) = &self.model else { return Ok(()) };
+        let embeddings = match &self.frozen {
+            Some(frozen) => {
+                let mut values = Vec::new();
+                for item in &self.data.train {
+                    values.extend_from_slice(&frozen.values[frozen.row_of[item] * frozen.width..][..frozen.width]);
+                }
+                let ids = vec![String::new(); self.data.train.len()];
+                let set = EmbeddingSet { dim: frozen.width, values, labels: self.data.train_labels.clone(), ids };
+                self.head_of(&model.embedder, &set)?
+            }
+            None => self.embed_training(&model.embedder, Output::Embedding, "class statistics", observer)?,
+        };
+        if let Some(statistics) = &mut self.statistics {
+            statistics.observe(&embeddings);
+        }
+        Ok(())
+    }
+
+    fn end_epoch(
+        &mut self,
+        last: Option<(Tensor<2>, Arc<[u32]>)>,
+        steps: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let rates = Rates::at(&self.config.optimizer, self.position.epoch, 0.0);
+        let sums = std::mem::take(&mut self.position.sums);
+        let mean = |name: &str| sums.get(name).copied().unwrap_or_default() / steps.max(1) as f64;
+        self.position.epoch += 1;
+        self.position.step = 0;
+        let mut values: Vec<(String, f64)> = sums
+            .keys()
+            .filter(|name| !matches!(name.as_str(), "loss" | "base"))
+            .map(|name| (name.clone(), mean(name)))
+            .collect();
+        let shape = match last {
+            Some((embeddings, labels)) => collapse::measure(&embed::to_host(embeddings)?, &labels),
+            None => None,
+        };
+        if let Some(shape) = shape {
+            values.push(("cosine_within".to_owned(), shape.within));
+            values.push(("cosine_between".to_owned(), shape.between));
+            values.push(("spread".to_owned(), shape.spread));
+        }
+        let epoch = self.position.epoch;
+        self.tell(&Event::Epoch { epoch, loss: mean("loss"), base: mean("base"), rate: rates.trunk, values }, observer)?;
+        if let Some(message) = shape.and_then(|shape| shape.warning()) {
+            self.tell(&Event::Warning { message: format!("epoch {epoch}: {message}") }, observer)?;
+        }
+        let due = epoch % self.config.train.validate_every == 0 || epoch == self.config.train.epochs;
+        if due && !self.data.validation.is_empty() {
+            self.validate(observer)?;
+        }
+        self.save_checkpoint()
+    }
+
+    fn tell(&mut self, event: &Event, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.run.record(event)?;
+        observer.on(event);
+        Ok(())
+    }
+
+    /// The embedder that would be kept now.
+    fn current(&self) -> Result<Embedder, TrainError> {
+        match (&self.average, &self.model) {
+            (Some(average), _) => Ok(average.clone()),
+            (None, Some(model)) => Ok(model.embedder.valid()),
+            (None, None) => Err(TrainError::Device("the model is gone".to_owned())),
+        }
+    }
+
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let embedder = self.current()?;
+        let items = TestSet::Single(self.data.validation.clone());
+        let result = measure(&embedder, &self.images, &self.data.dataset, &items, self.config, "validation", observer)?;
+        let measures = measures(&result);
+        let name = self.config.train.early_stopping.as_ref().map_or("map@r", |stopping| stopping.measure.as_str());
+        let value = measures.get(name).and_then(serde_json::Value::as_f64).ok_or_else(|| {
+            let known: Vec<&str> = measures.keys().map(String::as_str).collect();
+            TrainError::Config(format!(
+                "train.early-stopping.measure = \"{name}\" is not measured: expected one of {}",
+                known.join(", ")
+            ))
+        })?;
+        let best = self.position.best.is_none_or(|(_, old)| value > old);
+        if best {
+            self.position.best = Some((self.position.epoch, value));
+            self.position.since_best = 0;
+        } else {
+            self.position.since_best += 1;
+        }
+        let epoch = self.position.epoch;
+        self.tell(&Event::Validation { epoch, measures, best }, observer)?;
+        if self.stops_early() && epoch < self.config.train.epochs {
+            let reason = format!("no better validation {name} for {} validations", self.position.since_best);
+            self.tell(&Event::Stopped { epoch, reason }, observer)?;
+        }
+        Ok(())
+    }
+
+    fn save_checkpoint(&mut self) -> Result<(), TrainError> {
+        let Some(model) = &self.model else { return Ok(()) };
+        self.position.events = self.run.events_length();
+        self.position.seconds += self.clock.elapsed().as_secs_f64();
+        self.clock = Instant::now();
+        let mut arrays = Arrays::new();
+        arrays.insert("model".to_owned(), named_arrays(model));
+        arrays.insert("optimizer".to_owned(), self.optimizer.to_arrays());
+        if let Some(average) = &self.average {
+            arrays.insert("average".to_owned(), named_arrays(average));
+        }
+        if let Some(statistics) = &self.statistics {
+            arrays.insert("statistics".to_owned(), statistics.to_arrays());
+        }
+        if let Some(teacher) = self.teacher.as_ref().filter(|teacher| teacher.moves()) {
+            arrays.insert("teacher".to_owned(), named_arrays(teacher.network()));
+        }
+        checkpoint::save(&self.run, &self.position, &arrays, self.config.train.keep_checkpoints)
+    }
+
+    /// Chooses the embedder (the best validated one, else the last), saves it, measures the test classes.
+    fn finish(mut self, observer: &mut dyn Observer) -> Result<RunReport, TrainError> {
+        let mut embedder = self.current()?;
+        if let Some((best, _)) = self.position.best.filter(|(best, _)| *best != self.position.epoch) {
+            let (_, mut arrays) = checkpoint::load_epoch(&self.run, best)?;
+            let values = match arrays.remove("average") {
+                Some(values) => values,
+                None => embedder_arrays(arrays.remove("model").unwrap_or_default()),
+            };
+            embedder = load_named_arrays(embedder, &values).map_err(TrainError::Folder)?;
+        }
+        let metadata = BTreeMap::from([("gradus".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+        write_safetensors(&self.run.model(), &named_arrays(&embedder), &metadata)
+            .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
+        let data = self.data;
+        let evaluation = measure(&embedder, &self.images, &data.dataset, &data.test, self.config, "test classes", observer)?;
+        let report = RunReport {
+            evaluation,
+            epochs: self.position.epoch,
+            seconds: self.position.seconds + self.clock.elapsed().as_secs_f64(),
+        };
+        let measures = report.to_json();
+        let text = serde_json::to_string_pretty(&measures).map_err(|error| TrainError::Folder(error.to_string()))?;
+        self.run.write_text(&self.run.metrics(), &text)?;
+        self.tell(&Event::Test { measures }, observer)?;
+        Ok(report)
+    }
+}
+
+/// The measures as one flat JSON object.
+#[must_use]
+pub fn measures(evaluation: &Evaluation) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(evaluation) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    }
+}
+
+/// The arrays of the embedder among those of the whole model.
+fn embedder_arrays(arrays: Vec<NamedArray>) -> Vec<NamedArray> {
+    arrays
+        .into_iter()
+        .filter_map(|array| {
+            let name = array.name.strip_prefix("embedder.")?.to_owned();
+            Some(NamedArray { name, ..array })
+        })
+        .collect()
+}
+
+/// Embeds and measures test items.
+///
+/// # Errors
+/// If an image cannot be loaded, the device fails, or the embeddings cannot be measured.
+pub fn measure(
+    embedder: &Embedder,
+    images: &Images,
+    dataset: &Dataset,
+    test: &TestSet,
+    config: &Config,
+    what: &str,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation, TrainError> {
+    let labels = |items: &[usize]| items.iter().map(|&item| dataset.items[item].class).collect::<Vec<u32>>();
+    let mut embed = |items: &[usize]| {
+        embed::embed(embedder, images, items, labels(items), Output::Embedding, what, &mut *observer)
+    };
+    let options = EvaluationOptions {
+        recall_levels: if config.evaluation.recall.is_empty() {
+            evaluation::recall_levels(dataset.layout.name())
+        } else {
+            config.evaluation.recall.clone()
+        },
+        memory: config.evaluation.memory_mib * 1024 * 1024,
+        ..EvaluationOptions::default()
+    };
+    Ok(match test {
+        TestSet::Single(items) => {
+            let queries = embed(items)?;
+            let factors = FactorTable::from_dataset(dataset, items);
+            evaluation::evaluate(&queries, None, &options, factors.as_ref())?
+        }
+        TestSet::QueryGallery { query, gallery } => {
+            let queries = embed(query)?;
+            let gallery = embed(gallery)?;
+            evaluation::evaluate(&queries, Some(&gallery), &options, None)?
+        }
+    })
+}
