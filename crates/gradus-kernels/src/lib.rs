@@ -29,6 +29,8 @@ mod options;
 mod partition;
 mod simd;
 mod stock;
+#[cfg(test)]
+mod tests;
 
 pub use convolution::conv2d;
 pub use normalization::{batch_norm, scale_shift};

@@ -282,6 +282,52 @@ mod x86 {
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
+/// Instruction sets that kernels are compiled for, least first.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+/// The best instruction set of this processor (the detection is cached by the standard library).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn level() -> Level {
+    let detected = if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
+        Level::Portable
+    } else if is_x86_feature_detected!("avx512f") {
+        Level::Avx512
+    } else {
+        Level::Avx2
+    };
+    #[cfg(test)]
+    let detected = detected.min(tests::limit());
+    detected
+}
+
+/// Lets tests run the code of lesser processors.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Level;
+
+    static LIMIT: AtomicU8 = AtomicU8::new(u8::MAX);
+
+    /// Held by tests that set the limit, and by those that compare results bit by bit.
+    pub(crate) static LOCK: Mutex<()> = Mutex::new(());
+
+    pub(super) fn limit() -> Level {
+        [Level::Portable, Level::Avx2, Level::Avx512][usize::from(LIMIT.load(Ordering::Relaxed)).min(2)]
+    }
+
+    pub(crate) fn set_limit(level: Option<Level>) {
+        LIMIT.store(level.map_or(u8::MAX, |level| level as u8), Ordering::Relaxed);
+    }
+}
+
 /// Defines `fn $name(..)` that runs `$body::<L>(..)` with the widest [`Lanes`] of this processor.
 ///
 /// `$body` is an `unsafe fn`, generic over `L: Lanes`, and must be `#[inline(always)]`, so that it is compiled within
@@ -306,13 +352,12 @@ macro_rules! multiversion {
                     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
                     unsafe { $body::<crate::simd::Avx2>($($argument),*) }
                 }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    if is_x86_feature_detected!("avx512f") {
-                        // SAFETY: just detected; the rest is the caller's contract.
-                        return unsafe { avx512($($argument),*) };
-                    }
-                    // SAFETY: just detected; the rest is the caller's contract.
-                    return unsafe { avx2($($argument),*) };
+                match crate::simd::level() {
+                    // SAFETY: detected; the rest is the caller's contract.
+                    crate::simd::Level::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: detected; the rest is the caller's contract.
+                    crate::simd::Level::Avx2 => return unsafe { avx2($($argument),*) },
+                    crate::simd::Level::Portable => {}
                 }
             }
             // SAFETY: needs no instruction set; the rest is the caller's contract.
