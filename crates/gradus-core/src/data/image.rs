@@ -436,14 +436,17 @@ mod tests {
     fn exif_orientation_is_applied() {
         let jpeg = encode(&DynamicImage::ImageRgb8(picture(32, 16)), ImageFormat::Jpeg);
         let (red, green, blue) = ([255, 0, 0], [0, 255, 0], [0, 0, 255]);
-        // What the top left, top right and bottom left corners show after each turn, from the definition of the tag:
-        // the stored first row and column are (1) top, left (3) bottom, right (6) right, top (8) left, bottom.
+        // What the top left, top right and bottom left corners show, from the tag's definition of where the stored
+        // first row and first column are: 1 top left, 2 top right, 3 bottom right, 4 bottom left, 5 left top,
+        // 6 right top, 7 right bottom, 8 left bottom.
         for (orientation, size, top_left, top_right, bottom_left) in [
             (1, (32, 16), green, green, red),
             (2, (32, 16), green, green, blue),
             (3, (32, 16), blue, red, green),
             (4, (32, 16), red, blue, green),
+            (5, (16, 32), green, red, green),
             (6, (16, 32), red, green, blue),
+            (7, (16, 32), blue, green, red),
             (8, (16, 32), green, blue, green),
         ] {
             let image = decode(&encoded("turned.jpg", with_orientation(&jpeg, orientation))).unwrap();

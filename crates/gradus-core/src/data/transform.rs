@@ -942,13 +942,22 @@ mod tests {
             };
             let view = interleaved(&config.init().unwrap().evaluate(&pattern(case.width, case.height)));
             let worst = worst(&view, &case.pixels);
-            // One grey level: the two passes are rounded in between, in another order.
+            // One grey level: the two passes are rounded in between, in another order. Filters that overshoot are also
+            // cut to 0..255 in between, which shows at the pattern's hard edges.
+            let (most, name) = (
+                if case.filter == Interpolation::Bilinear {
+                    1.01
+                } else {
+                    4.0
+                },
+                case.filter,
+            );
+            let mean = view.iter().zip(&case.pixels).map(|(a, b)| (a - b).abs()).sum::<f32>() / view.len() as f32;
             assert!(
-                worst <= 1.01,
-                "{} x {} {:?}: {worst}",
+                worst <= most && mean < 0.4,
+                "{} x {} {name:?}: {worst}, mean {mean}",
                 case.width,
-                case.height,
-                case.filter
+                case.height
             );
         }
     }
