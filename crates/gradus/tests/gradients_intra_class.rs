@@ -6,8 +6,8 @@ use gradus::batch::EmbeddingBatch;
 use gradus::core::random::{self, Rng};
 use gradus::intra_class::synthesis::{ClassCovarianceConfig, LearnedDirectionsConfig};
 use gradus::intra_class::{
-    Aggregate, GateConfig, GateKind, GeneratorConfig, IntraClassConfig, IntraClassInput, MembersConfig, MembersMode,
-    RankedPairs, Relu, Sides, Source,
+    Aggregate, AnchorConfig, GateConfig, GateKind, GeneratorConfig, IntraClassConfig, IntraClassInput, MembersConfig,
+    MembersMode, RankedPairs, Relu, Sides, Source,
 };
 use gradus::tensor::{Device, Param, Tensor, TensorData};
 
@@ -191,14 +191,27 @@ fn check(config: &IntraClassConfig, depends: &[&str]) {
     }
 }
 
-fn open(config: IntraClassConfig) -> IntraClassConfig {
+/// Few levels, and an anchor loss that is at work: at the default margin most generated samples are well inside.
+fn small(config: IntraClassConfig) -> IntraClassConfig {
+    let anchor = AnchorConfig {
+        alpha: 8.0,
+        margin: 0.6,
+        ..config.anchor
+    };
     IntraClassConfig {
         levels: LEVELS,
+        anchor,
+        ..config
+    }
+}
+
+fn open(config: IntraClassConfig) -> IntraClassConfig {
+    IntraClassConfig {
         gate: GateConfig {
             kind: GateKind::None,
             ..config.gate.clone()
         },
-        ..config
+        ..small(config)
     }
 }
 

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Directions, Sources, stream_of};
 use crate::initial;
-use crate::intra_class::arithmetic::{indices, normalize};
+use crate::intra_class::arithmetic::indices;
+use crate::numerics::normalize;
 use crate::tensor::{Device, Param, Tensor};
 
 /// As many trainable vectors as levels, shared by all samples; each is brought to norm 1, then scaled to `j * step`.

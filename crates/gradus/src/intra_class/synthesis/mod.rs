@@ -12,8 +12,9 @@ pub mod positive_interpolation;
 
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::{constant, normalize};
+use super::arithmetic::{constant, normalize_last};
 use super::statistics::ClassStatistics;
+use crate::numerics::normalize;
 use crate::tensor::{Tensor, TensorData};
 
 pub use class_covariance::ClassCovarianceConfig;
@@ -128,13 +129,13 @@ pub(super) fn displacements(directions: Directions, embeddings: &Tensor<2>, tang
             .clamp_min(1e-24)
             .sqrt();
         let radial = (directions.direction.clone() * radius.clone()).sum_dim(2) * radius;
-        normalize(directions.direction - radial) * length
+        normalize_last(directions.direction - radial) * length
     } else {
         directions.direction
     };
     let displacement = direction * directions.intensity;
     if directions.renormalise {
-        normalize(displacement)
+        normalize_last(displacement)
     } else {
         displacement
     }
