@@ -1,5 +1,7 @@
 //! Gradients of the intra-class loss against central differences, in a process of its own that computes in `f64`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Once;
 
 use gradus::batch::EmbeddingBatch;
@@ -221,10 +223,7 @@ fn sgar() {
         &open(IntraClassConfig::sgar()),
         &["x", "proxies", "projector.weight", "projector.bias"],
     );
-    let mut config = IntraClassConfig {
-        levels: LEVELS,
-        ..IntraClassConfig::sgar()
-    };
+    let mut config = small(IntraClassConfig::sgar());
     config.projector.relu = Relu::None;
     config.ranking.sides = Sides::Two;
     check(&config, &["x", "proxies", "projector.weight", "projector.bias"]);
@@ -239,10 +238,7 @@ fn sgar() {
 #[test]
 fn sgar_released() {
     // The second normalisation is differentiated through, too.
-    let config = IntraClassConfig {
-        levels: LEVELS,
-        ..IntraClassConfig::sgar_released()
-    };
+    let config = small(IntraClassConfig::sgar_released());
     check(
         &config,
         &["x", "proxies", "projector.weight", "projector.bias", "directions"],

@@ -67,6 +67,7 @@ impl AnchorConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::Device;

@@ -221,6 +221,7 @@ impl MembersConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::Device;

@@ -221,6 +221,7 @@ fn sides_of(similarities: &Tensor<2>, pairs: &[(usize, usize)]) -> (Tensor<2>, T
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::Device;

@@ -419,6 +419,7 @@ fn dealt_out(similarities: Tensor<2>, seed: u64) -> Tensor<2> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::synthesis::tests::unit_rows;
     use super::super::{

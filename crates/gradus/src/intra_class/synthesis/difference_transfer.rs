@@ -65,6 +65,7 @@ pub(in super::super) fn generate(sources: &Sources<'_>) -> Directions {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::displacements;
     use super::super::tests::{host, sources, unit_rows};

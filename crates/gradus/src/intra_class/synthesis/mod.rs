@@ -142,6 +142,7 @@ pub(super) fn displacements(directions: Directions, embeddings: &Tensor<2>, tang
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
     use crate::tensor::Device;
