@@ -1,13 +1,15 @@
 //! Gradients of the intra-class loss against central differences, in a process of its own that computes in `f64`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Once;
 
 use gradus::batch::EmbeddingBatch;
 use gradus::core::random::{self, Rng};
 use gradus::intra_class::synthesis::{ClassCovarianceConfig, LearnedDirectionsConfig};
 use gradus::intra_class::{
-    Aggregate, GateConfig, GateKind, GeneratorConfig, IntraClassConfig, IntraClassInput, MembersConfig, MembersMode,
-    RankedPairs, Relu, Sides, Source,
+    Aggregate, AnchorConfig, GateConfig, GateKind, GeneratorConfig, IntraClassConfig, IntraClassInput, MembersConfig,
+    MembersMode, RankedPairs, Relu, Sides, Source,
 };
 use gradus::tensor::{Device, Param, Tensor, TensorData};
 
@@ -191,14 +193,27 @@ fn check(config: &IntraClassConfig, depends: &[&str]) {
     }
 }
 
-fn open(config: IntraClassConfig) -> IntraClassConfig {
+/// Few levels, and an anchor loss that is at work: at the default margin most generated samples are well inside.
+fn small(config: IntraClassConfig) -> IntraClassConfig {
+    let anchor = AnchorConfig {
+        alpha: 8.0,
+        margin: 0.6,
+        ..config.anchor
+    };
     IntraClassConfig {
         levels: LEVELS,
+        anchor,
+        ..config
+    }
+}
+
+fn open(config: IntraClassConfig) -> IntraClassConfig {
+    IntraClassConfig {
         gate: GateConfig {
             kind: GateKind::None,
             ..config.gate.clone()
         },
-        ..config
+        ..small(config)
     }
 }
 
@@ -208,10 +223,7 @@ fn sgar() {
         &open(IntraClassConfig::sgar()),
         &["x", "proxies", "projector.weight", "projector.bias"],
     );
-    let mut config = IntraClassConfig {
-        levels: LEVELS,
-        ..IntraClassConfig::sgar()
-    };
+    let mut config = small(IntraClassConfig::sgar());
     config.projector.relu = Relu::None;
     config.ranking.sides = Sides::Two;
     check(&config, &["x", "proxies", "projector.weight", "projector.bias"]);
@@ -226,10 +238,7 @@ fn sgar() {
 #[test]
 fn sgar_released() {
     // The second normalisation is differentiated through, too.
-    let config = IntraClassConfig {
-        levels: LEVELS,
-        ..IntraClassConfig::sgar_released()
-    };
+    let config = small(IntraClassConfig::sgar_released());
     check(
         &config,
         &["x", "proxies", "projector.weight", "projector.bias", "directions"],

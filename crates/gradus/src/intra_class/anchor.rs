@@ -43,7 +43,7 @@ impl AnchorConfig {
         let violation = similarities.neg().add_scalar(self.margin).mul_scalar(self.alpha);
         let loss = log_one_plus_sum_exp(violation, None);
         if self.divide_by_alpha {
-            loss.div_scalar(self.alpha)
+            loss.mul_scalar(1.0 / self.alpha)
         } else {
             loss
         }
@@ -67,6 +67,7 @@ impl AnchorConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::Device;

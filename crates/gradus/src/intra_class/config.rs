@@ -324,6 +324,7 @@ impl IntraClassConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::intra_class::synthesis::{

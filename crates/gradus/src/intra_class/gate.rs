@@ -81,6 +81,7 @@ impl GateConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::{Device, TensorData};

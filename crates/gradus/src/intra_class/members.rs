@@ -186,7 +186,7 @@ impl MembersConfig {
 
         let violation = (margin - gap).mul_scalar(scale);
         (
-            log_one_plus_sum_exp(violation, Some(ordered.clone())).div_scalar(scale),
+            log_one_plus_sum_exp(violation, Some(ordered.clone())).mul_scalar(1.0 / scale),
             counts,
         )
     }
@@ -195,8 +195,9 @@ impl MembersConfig {
     fn divergence(&self, student: Tensor<2>, teacher: Tensor<2>, present: Tensor<2, Bool>) -> Tensor<2> {
         let absent = present.bool_not();
         // A large negative number instead of minus infinity: differences of logarithms stay finite under the mask.
-        let log_softmax =
-            |x: Tensor<2>| activation::log_softmax(x.div_scalar(self.temperature).mask_fill(absent.clone(), -1e30), 1);
+        let log_softmax = |x: Tensor<2>| {
+            activation::log_softmax(x.mul_scalar(1.0 / self.temperature).mask_fill(absent.clone(), -1e30), 1)
+        };
         let teacher = log_softmax(teacher);
         let difference = (teacher.clone() - log_softmax(student)).mask_fill(absent.clone(), 0.0);
         (teacher.exp() * difference).sum_dim(1)
@@ -220,6 +221,7 @@ impl MembersConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::Device;

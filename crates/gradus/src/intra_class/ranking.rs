@@ -151,7 +151,7 @@ impl RankingConfig {
                 Tensor::cat(vec![violation, weaker - stronger - bounds], 1)
             }
         };
-        log_one_plus_sum_exp(violation.mul_scalar(self.scale), None).div_scalar(self.scale)
+        log_one_plus_sum_exp(violation.mul_scalar(self.scale), None).mul_scalar(1.0 / self.scale)
     }
 
     /// Share of ranked pairs in the wrong order (a tie is no order), and share meeting their margin; outside autodiff.
@@ -221,6 +221,7 @@ fn sides_of(similarities: &Tensor<2>, pairs: &[(usize, usize)]) -> (Tensor<2>, T
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::tensor::Device;

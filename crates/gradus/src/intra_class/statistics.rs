@@ -363,6 +363,7 @@ fn squared_distance(a: &[f32], b: &[f32], map: impl Fn(f64) -> f64) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -419,6 +419,7 @@ fn dealt_out(similarities: Tensor<2>, seed: u64) -> Tensor<2> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::synthesis::tests::unit_rows;
     use super::super::{
@@ -882,7 +883,7 @@ mod tests {
                     };
                     let output = model.forward(&given);
                     assert!(
-                        value(&output).is_finite() && value(&output) >= 0.0,
+                        value(&output).is_finite() && value(&output) > -1e-6,
                         "{config:?} {labels:?}"
                     );
                     assert!(

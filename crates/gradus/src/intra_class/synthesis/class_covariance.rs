@@ -92,6 +92,7 @@ pub(in super::super) fn generate(sources: &Sources<'_>) -> Directions {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::displacements;
     use super::super::tests::{host, norms, sources, unit_rows};

@@ -4,7 +4,8 @@ use gradus_core::random::{self, Rng, purpose};
 use serde::{Deserialize, Serialize};
 
 use super::{Directions, Sources, stream_of};
-use crate::intra_class::arithmetic::{indices, normalize, rows_by_label};
+use crate::intra_class::arithmetic::{indices, rows_by_label};
+use crate::numerics::normalize;
 
 /// The difference of two members of *another* class, scaled to norm `j * step` (the idea of the delta-encoder: Schwartz et
 /// al., NeurIPS 2018). Both members are drawn from the batch, anew for each sample and level.
@@ -64,6 +65,7 @@ pub(in super::super) fn generate(sources: &Sources<'_>) -> Directions {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::displacements;
     use super::super::tests::{host, sources, unit_rows};

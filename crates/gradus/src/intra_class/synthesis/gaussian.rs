@@ -62,6 +62,7 @@ pub(super) fn unit_directions(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::displacements;
     use super::super::tests::{host, norms, sources, unit_rows};

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Directions, Sources, stream_of};
 use crate::initial;
-use crate::intra_class::arithmetic::{indices, normalize};
+use crate::intra_class::arithmetic::indices;
+use crate::numerics::normalize;
 use crate::tensor::{Device, Param, Tensor};
 
 /// As many trainable vectors as levels, shared by all samples; each is brought to norm 1, then scaled to `j * step`.
@@ -61,6 +62,7 @@ pub(in super::super) fn generate(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::displacements;
     use super::super::tests::{host, norms, sources, unit_rows};

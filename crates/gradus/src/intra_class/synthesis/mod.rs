@@ -12,8 +12,9 @@ pub mod positive_interpolation;
 
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::{constant, normalize, normalize_last};
+use super::arithmetic::{constant, normalize_last};
 use super::statistics::ClassStatistics;
+use crate::numerics::normalize;
 use crate::tensor::{Tensor, TensorData};
 
 pub use class_covariance::ClassCovarianceConfig;
@@ -186,6 +187,7 @@ pub(super) fn displacements(directions: Directions, embeddings: &Tensor<2>, tang
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
     use crate::tensor::Device;

@@ -72,6 +72,7 @@ pub(in super::super) fn generate(config: &PositiveInterpolationConfig, sources: 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::displacements;
     use super::super::tests::{host, sources, unit_rows};
