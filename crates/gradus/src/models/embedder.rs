@@ -79,12 +79,12 @@ impl ModelConfig {
                 self.width
             ));
         }
-        if let HeadConfig::Mlp { hidden } = self.head {
-            if !(1..=16384).contains(&hidden) {
-                return refuse(format!(
-                    "The hidden width of the MLP head (`model.head.mlp.hidden`) must be from 1 to 16384, but is {hidden}."
-                ));
-            }
+        if let HeadConfig::Mlp { hidden } = self.head
+            && !(1..=16384).contains(&hidden)
+        {
+            return refuse(format!(
+                "The hidden width of the MLP head (`model.head.mlp.hidden`) must be from 1 to 16384, but is {hidden}."
+            ));
         }
         if self.freeze_trunk && self.trainable_blocks.is_some_and(|blocks| blocks > 0) {
             return refuse(
