@@ -43,8 +43,8 @@ pub struct ModelConfig {
     pub freeze_batch_norm: bool,
     /// Whether only the head is trained; default no.
     pub freeze_trunk: bool,
-    /// How many of the last blocks of the trunk are trained; none given: all. The blocks below run without autodiff, at
-    /// a third of the cost.
+    /// How many of the last blocks of the trunk are trained; none given: all. The blocks below run without autodiff, so
+    /// they have no backward pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trainable_blocks: Option<usize>,
 }
