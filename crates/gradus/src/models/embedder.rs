@@ -43,8 +43,8 @@ pub struct ModelConfig {
     pub freeze_batch_norm: bool,
     /// Whether only the head is trained; default no.
     pub freeze_trunk: bool,
-    /// How many of the last blocks of the trunk are trained; none given: all. The blocks below run without autodiff, at
-    /// a third of the cost.
+    /// How many of the last blocks of the trunk are trained; none given: all. The blocks below run without autodiff, so
+    /// they have no backward pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trainable_blocks: Option<usize>,
 }
@@ -79,12 +79,12 @@ impl ModelConfig {
                 self.width
             ));
         }
-        if let HeadConfig::Mlp { hidden } = self.head {
-            if !(1..=16384).contains(&hidden) {
-                return refuse(format!(
-                    "The hidden width of the MLP head (`model.head.mlp.hidden`) must be from 1 to 16384, but is {hidden}."
-                ));
-            }
+        if let HeadConfig::Mlp { hidden } = self.head
+            && !(1..=16384).contains(&hidden)
+        {
+            return refuse(format!(
+                "The hidden width of the MLP head (`model.head.mlp.hidden`) must be from 1 to 16384, but is {hidden}."
+            ));
         }
         if self.freeze_trunk && self.trainable_blocks.is_some_and(|blocks| blocks > 0) {
             return refuse(

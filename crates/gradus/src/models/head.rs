@@ -53,6 +53,8 @@ pub struct Mlp {
 }
 
 /// The embedding head of a network.
+// There is one per network and Burn has no boxed modules, so the size of the variants does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Head {
     /// One linear layer.

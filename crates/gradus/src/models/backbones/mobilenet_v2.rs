@@ -208,7 +208,7 @@ impl Backbone for MobilenetV2 {
                     _ => 2 - skipped,
                 };
                 let torchvision = if *part == "project" {
-                    format!("{}", position + half(kind))
+                    (position + half(kind)).to_string()
                 } else {
                     format!("{position}.{}", half(kind))
                 };

@@ -206,6 +206,8 @@ pub trait Backbone {
 }
 
 /// The backbone of a network.
+// There is one per network and Burn has no boxed modules, so the size of the variants does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Trunk {
     /// Four small convolution blocks.
