@@ -7,10 +7,9 @@
 
 use std::time::Instant;
 
+use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor, TensorData};
-use gradus_kernels::{
-    Activation, Conv2dOptions, Implementation, batch_norm, conv2d, scale_shift, set_implementation,
-};
+use gradus_kernels::{Activation, Conv2dOptions, Implementation, batch_norm, conv2d, scale_shift, set_implementation};
 
 /// Deterministic values in -1..1; the times do not depend on them, except for denormal numbers.
 fn random<const D: usize>(shape: [usize; D], scale: f32, device: &Device) -> Tensor<D> {
@@ -68,14 +67,21 @@ impl Layer {
         device: &Device,
     ) -> Self {
         let fan_in = inputs / groups * kernel * kernel;
-        let weight = random([outputs, inputs / groups, kernel, kernel], (6.0 / fan_in as f32).sqrt(), device);
+        let weight = random(
+            [outputs, inputs / groups, kernel, kernel],
+            (6.0 / fan_in as f32).sqrt(),
+            device,
+        );
         let ones = Tensor::ones([outputs], device);
         let zeros = Tensor::zeros([outputs], device);
         Self {
             weight: weight.require_grad(),
             scale: if frozen { ones } else { ones.require_grad() },
             shift: if frozen { zeros } else { zeros.require_grad() },
-            options: Conv2dOptions { groups, ..Conv2dOptions::symmetric(stride, kernel / 2) },
+            options: Conv2dOptions {
+                groups,
+                ..Conv2dOptions::symmetric(stride, kernel / 2)
+            },
             activation,
         }
     }
@@ -137,7 +143,11 @@ fn layers(repetitions: usize, device: &Device) {
         let (scale, shift) = (layer.scale.clone(), layer.shift.clone());
         report(
             &format!("batch norm + ReLU6 64 x {channels}, {size} px"),
-            time(repetitions, || batch_norm(x.clone(), scale.clone(), shift.clone(), 1e-5, Activation::Relu6).0.sum()),
+            time(repetitions, || {
+                batch_norm(x.clone(), scale.clone(), shift.clone(), 1e-5, Activation::Relu6)
+                    .0
+                    .sum()
+            }),
         );
     }
 }
@@ -148,9 +158,15 @@ fn mobilenet(repetitions: usize, device: &Device) {
     let layer = |sizes, activation| Layer::new(sizes, activation, false, device);
     blocks.push((vec![layer([3, 32, 3, 2, 1], Activation::Relu6)], false));
     let mut inputs = 32;
-    for (expansion, outputs, count, stride) in
-        [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
-    {
+    for (expansion, outputs, count, stride) in [
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ] {
         for index in 0..count {
             let stride = if index == 0 { stride } else { 1 };
             let hidden = inputs * expansion;
@@ -199,9 +215,10 @@ fn resnet(repetitions: usize, device: &Device) {
         }
     }
     let images = random([32, 3, 112, 112], 1.0, device);
+    let pooling = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
     let forward = || {
         let x = first.forward(images.clone());
-        let mut x = burn::tensor::module::max_pool2d(x, [3, 3], [2, 2], [1, 1], [1, 1], false);
+        let mut x = burn::tensor::module::max_pool2d(x, pooling.clone());
         for (one, two, shortcut) in &blocks {
             let input = match shortcut {
                 Some(shortcut) => shortcut.forward(x.clone()),

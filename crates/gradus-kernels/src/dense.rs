@@ -62,7 +62,11 @@ unsafe fn multiply(
 
 /// Threads for the product of one task: all of them when there is no other task.
 fn parallelism(tasks: usize) -> Parallelism {
-    if tasks == 1 { Parallelism::Rayon(0) } else { Parallelism::None }
+    if tasks == 1 {
+        Parallelism::Rayon(0)
+    } else {
+        Parallelism::None
+    }
 }
 
 /// Images that one task takes at a time; depends on shapes only, so that results do not depend on threads.
@@ -77,7 +81,11 @@ fn images_per_task(geometry: &Geometry) -> usize {
 /// Output columns `first..last` whose input column `column * stride + tap - before` lies within the image.
 fn valid_range(size: usize, output: usize, stride: usize, tap: usize, before: usize) -> (usize, usize) {
     let first = before.saturating_sub(tap).div_ceil(stride).min(output);
-    let last = if size + before > tap { ((size + before - tap - 1) / stride + 1).min(output) } else { 0 };
+    let last = if size + before > tap {
+        ((size + before - tap - 1) / stride + 1).min(output)
+    } else {
+        0
+    };
     (first, last.max(first))
 }
 
@@ -94,13 +102,20 @@ fn for_each_row(
             for horizontal in 0..kernel_width {
                 let row = (channel * kernel_height + vertical) * kernel_width + horizontal;
                 let tap = horizontal * geometry.dilation[1];
-                let (first, last) =
-                    valid_range(geometry.input[1], geometry.output[1], geometry.stride[1], tap, geometry.before[1]);
+                let (first, last) = valid_range(
+                    geometry.input[1],
+                    geometry.output[1],
+                    geometry.stride[1],
+                    tap,
+                    geometry.before[1],
+                );
                 // When the range is empty the start is unused and may lie in the padding.
                 let start = (first * geometry.stride[1] + tap).saturating_sub(geometry.before[1]);
                 for y in 0..geometry.output[0] {
                     let padded = y * geometry.stride[0] + vertical * geometry.dilation[0];
-                    let source = padded.checked_sub(geometry.before[0]).filter(|y| *y < geometry.input[0]);
+                    let source = padded
+                        .checked_sub(geometry.before[0])
+                        .filter(|y| *y < geometry.input[0]);
                     let source = source.filter(|_| first < last).map(|y| channel * geometry.input[0] + y);
                     visit(row, y, source, first, last, start);
                 }
@@ -119,43 +134,54 @@ fn image_to_columns(geometry: &Geometry, image: &[f32], columns: &mut [f32], tot
         }
         return;
     }
-    for_each_row(geometry, geometry.group_channels(), |row, y, source, first, last, start| {
-        let target = &mut columns[row * total + offset + y * output_width..][..output_width];
-        let Some(source) = source else {
-            target.fill(0.0);
-            return;
-        };
-        let source = &image[source * width..][..width];
-        target[..first].fill(0.0);
-        target[last..].fill(0.0);
-        if stride == 1 {
-            target[first..last].copy_from_slice(&source[start..start + last - first]);
-        } else {
-            for (target, source) in target[first..last].iter_mut().zip(source[start..].iter().step_by(stride)) {
-                *target = *source;
+    for_each_row(
+        geometry,
+        geometry.group_channels(),
+        |row, y, source, first, last, start| {
+            let target = &mut columns[row * total + offset + y * output_width..][..output_width];
+            let Some(source) = source else {
+                target.fill(0.0);
+                return;
+            };
+            let source = &image[source * width..][..width];
+            target[..first].fill(0.0);
+            target[last..].fill(0.0);
+            if stride == 1 {
+                target[first..last].copy_from_slice(&source[start..start + last - first]);
+            } else {
+                for (target, source) in target[first..last]
+                    .iter_mut()
+                    .zip(source[start..].iter().step_by(stride))
+                {
+                    *target = *source;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Adds the columns back into the image they came from (the transpose of [`image_to_columns`]).
 fn columns_to_image(geometry: &Geometry, columns: &[f32], total: usize, offset: usize, image: &mut [f32]) {
     let (width, output_width, stride) = (geometry.input[1], geometry.output[1], geometry.stride[1]);
     image.fill(0.0);
-    for_each_row(geometry, geometry.group_channels(), |row, y, target, first, last, start| {
-        let Some(target) = target else { return };
-        let target = &mut image[target * width..][..width];
-        let source = &columns[row * total + offset + y * output_width..][..output_width];
-        if stride == 1 {
-            for (target, source) in target[start..].iter_mut().zip(&source[first..last]) {
-                *target += source;
+    for_each_row(
+        geometry,
+        geometry.group_channels(),
+        |row, y, target, first, last, start| {
+            let Some(target) = target else { return };
+            let target = &mut image[target * width..][..width];
+            let source = &columns[row * total + offset + y * output_width..][..output_width];
+            if stride == 1 {
+                for (target, source) in target[start..].iter_mut().zip(&source[first..last]) {
+                    *target += source;
+                }
+            } else {
+                for (target, source) in target[start..].iter_mut().step_by(stride).zip(&source[first..last]) {
+                    *target += source;
+                }
             }
-        } else {
-            for (target, source) in target[start..].iter_mut().step_by(stride).zip(&source[first..last]) {
-                *target += source;
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Copies the planes of `count` images from `first` on, of one group of outputs, side by side into a matrix.
@@ -187,7 +213,13 @@ fn input_matrix(
     }
     let total = count * pixels;
     for image in 0..count {
-        image_to_columns(geometry, &x[start(first + image)..][..size], columns, total, image * pixels);
+        image_to_columns(
+            geometry,
+            &x[start(first + image)..][..size],
+            columns,
+            total,
+            image * pixels,
+        );
     }
     Matrix(columns.as_ptr(), total, 1)
 }
@@ -202,7 +234,11 @@ fn columns_length(geometry: &Geometry, count: usize) -> usize {
 
 /// Floats of scratch for the outputs of several images side by side.
 fn block_length(geometry: &Geometry, count: usize) -> usize {
-    if count == 1 { 0 } else { geometry.group_outputs() * geometry.output_pixels() * count }
+    if count == 1 {
+        0
+    } else {
+        geometry.group_outputs() * geometry.output_pixels() * count
+    }
 }
 
 /// Output of the convolution, `[images, outputs, output pixels]`.
@@ -229,7 +265,15 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
                             let plane = target.at((first * geometry.outputs + group * outputs) * pixels);
                             multiply(size, plane, pixels, false, left, right, parallelism(tasks));
                         } else {
-                            multiply(size, block.as_mut_ptr(), count * pixels, false, left, right, Parallelism::None);
+                            multiply(
+                                size,
+                                block.as_mut_ptr(),
+                                count * pixels,
+                                false,
+                                left,
+                                right,
+                                Parallelism::None,
+                            );
                             scatter_outputs(geometry, block, target, first, count, group);
                         }
                     }
@@ -239,9 +283,7 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
         if let Some(bias) = bias {
             let start = first * geometry.outputs * pixels;
             // SAFETY: these planes belong to this task and have just been written.
-            let planes = unsafe {
-                std::slice::from_raw_parts_mut(target.at(start), count * geometry.outputs * pixels)
-            };
+            let planes = unsafe { std::slice::from_raw_parts_mut(target.at(start), count * geometry.outputs * pixels) };
             for (plane, bias) in planes.chunks_exact_mut(pixels).zip(bias.iter().cycle()) {
                 for value in plane {
                     *value += bias;
@@ -387,13 +429,20 @@ pub(crate) fn input_gradient(geometry: &Geometry, weight: &[f32], gradient: &[f3
                             );
                             continue;
                         }
-                        multiply(product, columns.as_mut_ptr(), total, false, left, right, parallelism(tasks));
+                        multiply(
+                            product,
+                            columns.as_mut_ptr(),
+                            total,
+                            false,
+                            left,
+                            right,
+                            parallelism(tasks),
+                        );
                     }
                     for image in 0..count {
                         // SAFETY: in bounds, and written by this task only. The memory was allocated as floats, and
                         // `columns_to_image` writes every element before it reads it.
-                        let planes =
-                            unsafe { std::slice::from_raw_parts_mut(target.at(start(first + image)), size) };
+                        let planes = unsafe { std::slice::from_raw_parts_mut(target.at(start(first + image)), size) };
                         if geometry.is_pointwise() {
                             for (channel, plane) in planes.chunks_exact_mut(pixels).enumerate() {
                                 plane.copy_from_slice(&columns[channel * total + image * pixels..][..pixels]);

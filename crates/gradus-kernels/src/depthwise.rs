@@ -30,6 +30,7 @@ unsafe fn correlate_body<L: Lanes>(
 ) {
     /// The same with the number of taps known, so that their weights stay in registers.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // The loops run over several arrays of constant length, to be unrolled.
     unsafe fn fixed<L: Lanes, const TAPS: usize>(
         target: *mut f32,
         source: *const f32,
@@ -98,6 +99,7 @@ unsafe fn dot_products_body<L: Lanes>(
     length: usize,
 ) {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // The loops run over several arrays of constant length, to be unrolled.
     unsafe fn fixed<L: Lanes, const TAPS: usize>(
         sums: *mut f32,
         left: *const f32,
@@ -198,10 +200,19 @@ impl Layout {
             reach = reach.max(shift);
         }
         let line = (geometry.output[0] - 1) * width + geometry.output[1];
-        Self { width, phase, pixels, line, shifts, reach, phases }
+        Self {
+            width,
+            phase,
+            pixels,
+            line,
+            shifts,
+            reach,
+            phases,
+        }
     }
 
-    /// Calls `visit(image row, first column, step, target)` for the pieces of the image that are dealt to one phase.
+    /// Calls `visit(image row, first column, position in the phases)` for each piece of a row that is dealt to one
+    /// phase: every `stride`-th pixel from the first column on.
     fn for_each_piece(&self, geometry: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
         let [vertical_stride, horizontal_stride] = geometry.stride;
         for row in 0..geometry.input[0] {
@@ -291,7 +302,13 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
                         // SAFETY: the line and the phases have slack behind them; every shift leaves the line within
                         // its phase. The plane of the output is written by this task only.
                         unsafe {
-                            correlate(line.as_mut_ptr(), phases.as_ptr(), &layout.shifts, weights.as_ptr(), layout.line);
+                            correlate(
+                                line.as_mut_ptr(),
+                                phases.as_ptr(),
+                                &layout.shifts,
+                                weights.as_ptr(),
+                                layout.line,
+                            );
                             narrow(geometry, &layout, line, target, plane, shift);
                         }
                     }
@@ -307,14 +324,7 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
 ///
 /// # Safety
 /// The plane that begins at `plane` must lie within the target and be written by no other thread.
-unsafe fn narrow(
-    geometry: &Geometry,
-    layout: &Layout,
-    line: &[f32],
-    target: SharedPointer,
-    plane: usize,
-    bias: f32,
-) {
+unsafe fn narrow(geometry: &Geometry, layout: &Layout, line: &[f32], target: SharedPointer, plane: usize, bias: f32) {
     let width = geometry.output[1];
     for row in 0..geometry.output[0] {
         let source = &line[row * layout.width..][..width];
@@ -352,7 +362,11 @@ pub(crate) fn gradients(
     let length = geometry.outputs * taps;
     let mut partial = vec![0.0; if x.is_some() { chunks * length } else { 0 }];
     let sums = SharedPointer::new(&mut partial);
-    let mut result = Output::new(if weight.is_some() { geometry.images * geometry.channels * input_pixels } else { 0 });
+    let mut result = Output::new(if weight.is_some() {
+        geometry.images * geometry.channels * input_pixels
+    } else {
+        0
+    });
     let target = result.pointer();
     // The taps of each phase, for the input gradient: the weights' order, and where the line is read.
     let phase_taps: Vec<(Vec<usize>, Vec<usize>)> = layout
@@ -396,7 +410,13 @@ pub(crate) fn gradients(
                                 // SAFETY: a phase is followed by slack, and so is the line behind each shift. A phase
                                 // without taps has no shifts and is set to zero.
                                 unsafe {
-                                    correlate(into.as_mut_ptr(), line.as_ptr(), shifts, ordered.as_ptr(), layout.pixels);
+                                    correlate(
+                                        into.as_mut_ptr(),
+                                        line.as_ptr(),
+                                        shifts,
+                                        ordered.as_ptr(),
+                                        layout.pixels,
+                                    );
                                 }
                             }
                             if !first {
@@ -408,8 +428,7 @@ pub(crate) fn gradients(
                     }
                     if weight.is_some() {
                         // SAFETY: in bounds, and written by this task only; `collect` writes every element.
-                        let plane =
-                            unsafe { std::slice::from_raw_parts_mut(target.at(input_plane), input_pixels) };
+                        let plane = unsafe { std::slice::from_raw_parts_mut(target.at(input_plane), input_pixels) };
                         layout.collect(geometry, sum, plane);
                     }
                 }

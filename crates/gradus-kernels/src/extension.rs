@@ -45,7 +45,11 @@ pub(crate) trait Kernels: Backend {
 }
 
 fn convolve(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>, geometry: &Geometry) -> FlexTensor {
-    let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.map(FlexTensor::to_contiguous));
+    let (x, weight, bias) = (
+        x.to_contiguous(),
+        weight.to_contiguous(),
+        bias.map(FlexTensor::to_contiguous),
+    );
     let output = convolution::forward(geometry, values(&x), values(&weight), bias.as_ref().map(values));
     tensor(output, &geometry.output_shape())
 }
@@ -67,7 +71,9 @@ fn apply(x: FlexTensor, scale: &[f32], shift: &[f32], activation: Activation) ->
     let planes = planes(&x);
     // SAFETY: all elements are written, each right after it has been read.
     unsafe {
-        overwrite(x, |source, target| normalization::apply(planes, source, target, scale, shift, activation))
+        overwrite(x, |source, target| {
+            normalization::apply(planes, source, target, scale, shift, activation)
+        })
     }
 }
 
@@ -115,14 +121,18 @@ impl<const N: usize> Backward<Flex, N> for Convolution {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, weight, geometry) = ops.state;
-        let mut retrieve =
-            |node: Option<NodeId>| node.map(|node| checkpointer.retrieve_node_output::<FlexTensor>(node).to_contiguous());
+        let mut retrieve = |node: Option<NodeId>| {
+            node.map(|node| checkpointer.retrieve_node_output::<FlexTensor>(node).to_contiguous())
+        };
         let (x, weight) = (retrieve(x), retrieve(weight));
         let (x, weight) = (x.as_ref().map(values), weight.as_ref().map(values));
         let (input_gradient, weight_gradient) = convolution::gradients(&geometry, x, weight, values(&gradient));
         let bias = ops.parents.get(2).and_then(Option::as_ref);
         if let Some(bias) = bias {
-            grads.register::<Flex>(bias.id, vector(convolution::bias_gradient(&geometry, values(&gradient))));
+            grads.register::<Flex>(
+                bias.id,
+                vector(convolution::bias_gradient(&geometry, values(&gradient))),
+            );
         }
         if let (Some(node), Some(input_gradient)) = (&ops.parents[0], input_gradient) {
             grads.register::<Flex>(node.id, tensor(input_gradient, &geometry.input_shape()));
@@ -141,10 +151,19 @@ struct ScaleShift;
 #[derive(Clone, Debug)]
 enum ScaleShiftState {
     /// Scale or shift is tracked: all inputs.
-    Tracked { x: NodeId, scale: FlexTensor, shift: FlexTensor, activation: Activation },
+    Tracked {
+        x: NodeId,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        activation: Activation,
+    },
     /// Only the input is tracked: the output, which the next operation keeps as its input anyway, tells what the
     /// activation let pass; without an activation not even that is needed.
-    Frozen { output: Option<FlexTensor>, scale: FlexTensor, activation: Activation },
+    Frozen {
+        output: Option<FlexTensor>,
+        scale: FlexTensor,
+        activation: Activation,
+    },
 }
 
 impl Backward<Flex, 3> for ScaleShift {
@@ -154,7 +173,11 @@ impl Backward<Flex, 3> for ScaleShift {
         let gradient = grads.consume::<Flex>(&ops.node);
         let [x_node, scale_node, shift_node] = ops.parents;
         match ops.state {
-            ScaleShiftState::Frozen { output, scale, activation } => {
+            ScaleShiftState::Frozen {
+                output,
+                scale,
+                activation,
+            } => {
                 let Some(node) = x_node else { return };
                 let planes = planes(&gradient);
                 let output = output.map(|output| output.to_contiguous());
@@ -167,7 +190,12 @@ impl Backward<Flex, 3> for ScaleShift {
                 };
                 grads.register::<Flex>(node.id, result);
             }
-            ScaleShiftState::Tracked { x, scale, shift, activation } => {
+            ScaleShiftState::Tracked {
+                x,
+                scale,
+                shift,
+                activation,
+            } => {
                 let x = checkpointer.retrieve_node_output::<FlexTensor>(x).to_contiguous();
                 let planes = planes(&x);
                 let (scale, shift) = (values(&scale), values(&shift));
@@ -243,8 +271,13 @@ impl Backward<Flex, 3> for BatchNorm {
         let x = checkpointer.retrieve_node_output::<FlexTensor>(state.x).to_contiguous();
         let planes = planes(&x);
         let (mean, variance) = (values(&state.mean), values(&state.variance));
-        let (scale, shift) =
-            normalization::fold(mean, variance, values(&state.weight), values(&state.bias), state.epsilon);
+        let (scale, shift) = normalization::fold(
+            mean,
+            variance,
+            values(&state.weight),
+            values(&state.bias),
+            state.epsilon,
+        );
         let (sums, products) = normalization::gradient_moments(
             planes,
             values(&x),
@@ -255,7 +288,10 @@ impl Backward<Flex, 3> for BatchNorm {
         let [x_node, weight_node, bias_node] = ops.parents;
         let deviation = |channel: usize| (f64::from(variance[channel]) + state.epsilon).sqrt();
         if let Some(node) = weight_node {
-            let gradient = products.iter().enumerate().map(|(channel, sum)| (sum / deviation(channel)) as f32);
+            let gradient = products
+                .iter()
+                .enumerate()
+                .map(|(channel, sum)| (sum / deviation(channel)) as f32);
             grads.register::<Flex>(node.id, vector(gradient.collect()));
         }
         if let Some(node) = bias_node {
@@ -279,15 +315,16 @@ impl Backward<Flex, 3> for BatchNorm {
 
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
-fn convolve_with_autodiff<C: CheckpointStrategy, const N: usize>(
-    inputs: [Tracked; N],
-    geometry: Geometry,
-) -> Tracked {
+fn convolve_with_autodiff<C: CheckpointStrategy, const N: usize>(inputs: [Tracked; N], geometry: Geometry) -> Tracked {
     let output = |inputs: [Tracked; N]| {
         let inputs = inputs.map(Tracked::into_primitive);
         convolve(&inputs[0], &inputs[1], inputs.get(2), &geometry)
     };
-    match Convolution.prepare::<C>(inputs.each_ref().map(Tracked::node)).compute_bound().stateful() {
+    match Convolution
+        .prepare::<C>(inputs.each_ref().map(Tracked::node))
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(mut prepared) => {
             let x = inputs[1].is_tracked().then(|| prepared.checkpoint(&inputs[0]));
             let weight = inputs[0].is_tracked().then(|| prepared.checkpoint(&inputs[1]));
@@ -316,13 +353,28 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 let output = forward(x.into_primitive());
                 let kept = (activation != Activation::None).then(|| output.clone());
                 let [scale, _] = coefficients;
-                prepared.finish(ScaleShiftState::Frozen { output: kept, scale, activation }, output)
+                prepared.finish(
+                    ScaleShiftState::Frozen {
+                        output: kept,
+                        scale,
+                        activation,
+                    },
+                    output,
+                )
             }
             OpsKind::Tracked(mut prepared) => {
                 let kept = prepared.checkpoint(&x);
                 let output = forward(x.into_primitive());
                 let [scale, shift] = coefficients;
-                prepared.finish(ScaleShiftState::Tracked { x: kept, scale, shift, activation }, output)
+                prepared.finish(
+                    ScaleShiftState::Tracked {
+                        x: kept,
+                        scale,
+                        shift,
+                        activation,
+                    },
+                    output,
+                )
             }
             OpsKind::UnTracked(prepared) => prepared.finish(forward(x.into_primitive())),
         }

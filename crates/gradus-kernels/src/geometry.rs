@@ -26,7 +26,12 @@ impl Geometry {
     pub(crate) fn new(images: [usize; 4], weight: [usize; 4], options: &Conv2dOptions) -> Self {
         let [n, c, height, width] = images;
         let [outputs, per_group, kernel_height, kernel_width] = weight;
-        let Conv2dOptions { stride, padding, dilation, groups } = *options;
+        let Conv2dOptions {
+            stride,
+            padding,
+            dilation,
+            groups,
+        } = *options;
         assert!(
             stride.iter().chain(&dilation).all(|step| *step > 0) && groups > 0,
             "conv2d: stride, dilation and groups must be at least 1, found {options:?}"

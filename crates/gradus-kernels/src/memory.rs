@@ -13,7 +13,10 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(length: usize) -> Self {
-        Self { buffer: Vec::with_capacity(length), length }
+        Self {
+            buffer: Vec::with_capacity(length),
+            length,
+        }
     }
 
     /// Where the tasks write.
@@ -65,7 +68,7 @@ thread_local! {
     static POOL: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `work` with `length` floats of unspecified finite-or-not content, reused between calls on the same thread.
+/// Calls `work` with `length` floats of unspecified content, reused between calls on the same thread.
 ///
 /// The buffer leaves the pool while it is in use, so that a task stolen by this thread in the middle of another gets
 /// a buffer of its own.
@@ -81,7 +84,11 @@ pub(crate) fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R)
 
 /// A Flex tensor that owns these values in row-major order.
 pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape.to_vec())), DType::F32)
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(Shape::from(shape.to_vec())),
+        DType::F32,
+    )
 }
 
 /// The values of a tensor that `to_contiguous` returned.

@@ -50,7 +50,7 @@ fn check_parameters(name: &str, x: &Tensor<4>, parameters: [&Tensor<1>; 2]) {
 /// let x = Tensor::<4>::from_data([[[[1.0f32, -2.0]]]], &device);
 /// let coefficient = |value: f32| Tensor::<1>::from_data([value], &device);
 /// let y = scale_shift(x, coefficient(3.0), coefficient(1.0), Activation::Relu);
-/// assert_eq!(y.into_data().to_vec::<f32>(), Ok(vec![4.0, 0.0]));
+/// assert_eq!(y.into_data().try_to_vec::<f32>(), Ok(vec![4.0, 0.0]));
 /// ```
 #[must_use]
 pub fn scale_shift(x: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>, activation: Activation) -> Tensor<4> {
@@ -114,7 +114,11 @@ struct Coefficients(Vec<f32>);
 
 impl Planes {
     pub(crate) fn new([images, channels, height, width]: [usize; 4]) -> Self {
-        Self { images, channels, pixels: height * width }
+        Self {
+            images,
+            channels,
+            pixels: height * width,
+        }
     }
 
     fn is_spread(&self) -> bool {
@@ -128,7 +132,12 @@ impl Planes {
 
     fn spread(&self, coefficients: &[f32]) -> Coefficients {
         let repeat = if self.is_spread() { self.pixels } else { 1 };
-        Coefficients(coefficients.iter().flat_map(|value| std::iter::repeat_n(*value, repeat)).collect())
+        Coefficients(
+            coefficients
+                .iter()
+                .flat_map(|value| std::iter::repeat_n(*value, repeat))
+                .collect(),
+        )
     }
 
     /// Calls `visit(offset of the run, offset of its coefficients, length)` for each run of a task.
@@ -136,7 +145,11 @@ impl Planes {
         for image in images {
             let start = |channel: usize| (image * self.channels + channel) * self.pixels;
             if self.is_spread() {
-                visit(start(channels.start), channels.start * self.pixels, channels.len() * self.pixels);
+                visit(
+                    start(channels.start),
+                    channels.start * self.pixels,
+                    channels.len() * self.pixels,
+                );
             } else {
                 for channel in channels.clone() {
                     visit(start(channel), channel, self.pixels);
@@ -159,7 +172,11 @@ impl Planes {
         let row = 2 * self.channels;
         let mut partial = vec![0.0f64; partition.image_chunks() * row];
         let target = SharedPointer::new(&mut partial);
-        let width = if self.is_spread() { partition.channels_per_chunk() * self.pixels } else { 1 };
+        let width = if self.is_spread() {
+            partition.channels_per_chunk() * self.pixels
+        } else {
+            1
+        };
         partition.for_each(|chunk, images, channels| {
             // SAFETY: this chunk's sums of these channels belong to this task.
             let add = |channel: usize, first: f64, second: f64| unsafe {
@@ -203,7 +220,13 @@ impl Planes {
 #[inline(always)]
 unsafe fn coefficient<L: Lanes, const SPREAD: bool>(coefficients: *const f32, i: usize) -> L {
     // SAFETY: the caller's contract.
-    unsafe { if SPREAD { L::load(coefficients.add(i)) } else { L::splat(*coefficients) } }
+    unsafe {
+        if SPREAD {
+            L::load(coefficients.add(i))
+        } else {
+            L::splat(*coefficients)
+        }
+    }
 }
 
 /// Walks a run in vectors and what is left in single floats: `$step::<L, SPREAD>(i)` by macro, since closures cannot be
@@ -264,7 +287,14 @@ unsafe fn affine_body<L: Lanes>(
         high: f32,
     ) {
         // SAFETY: the contract of `affine_body`.
-        unsafe { walk!(L, length, i, step::<_, SPREAD>(i, target, source, scale, shift, low, high)) }
+        unsafe {
+            walk!(
+                L,
+                length,
+                i,
+                step::<_, SPREAD>(i, target, source, scale, shift, low, high)
+            )
+        }
     }
     // SAFETY: this function's contract.
     unsafe {
@@ -326,7 +356,12 @@ unsafe fn moments_body<L: Lanes>(
         while i + 2 * L::WIDTH <= length {
             let one = L::load(source.add(i)).sub(vector);
             let two = L::load(source.add(i + L::WIDTH)).sub(vector);
-            sums = [sums[0].add(one), sums[1].add(two), one.mul_add(one, sums[2]), two.mul_add(two, sums[3])];
+            sums = [
+                sums[0].add(one),
+                sums[1].add(two),
+                one.mul_add(one, sums[2]),
+                two.mul_add(two, sums[3]),
+            ];
             i += 2 * L::WIDTH;
         }
         let (mut sum, mut squares) = (sums[0].add(sums[1]).sum(), sums[2].add(sums[3]).sum());
@@ -354,6 +389,7 @@ multiversion! {
 /// # Safety
 /// As for [`moments_body`].
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn gradient_sums_body<L: Lanes>(
     gradient: *const f32,
     source: *const f32,
@@ -383,6 +419,7 @@ unsafe fn gradient_sums_body<L: Lanes>(
         }
     }
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn step<L: Lanes, const SPREAD: bool>(
         i: usize,
         gradient: *const f32,
@@ -405,7 +442,12 @@ unsafe fn gradient_sums_body<L: Lanes>(
     // SAFETY: this function's contract.
     unsafe {
         if spread {
-            walk!(L, length, i, step::<_, SPREAD>(i, gradient, source, coefficients, first, second, low, high));
+            walk!(
+                L,
+                length,
+                i,
+                step::<_, SPREAD>(i, gradient, source, coefficients, first, second, low, high)
+            );
             return;
         }
         let mut sums = [L::splat(0.0); 4];
@@ -413,7 +455,12 @@ unsafe fn gradient_sums_body<L: Lanes>(
         while i + 2 * L::WIDTH <= length {
             let (g, x) = terms::<L, false>(i, gradient, source, coefficients, low, high);
             let (h, y) = terms::<L, false>(i + L::WIDTH, gradient, source, coefficients, low, high);
-            sums = [sums[0].add(g), sums[1].add(h), g.mul_add(x, sums[2]), h.mul_add(y, sums[3])];
+            sums = [
+                sums[0].add(g),
+                sums[1].add(h),
+                g.mul_add(x, sums[2]),
+                h.mul_add(y, sums[3]),
+            ];
             i += 2 * L::WIDTH;
         }
         let (mut sum, mut products) = (sums[0].add(sums[1]).sum(), sums[2].add(sums[3]).sum());
@@ -466,7 +513,10 @@ unsafe fn gradient_through_body<L: Lanes>(
             let scale = coefficient::<L, SPREAD>(scale, i);
             let value = x.mul_add(scale, coefficient::<L, SPREAD>(shift, i));
             let g = L::load(gradient.add(i)).where_between(value, L::splat(low), L::splat(high));
-            let rest = x.mul_add(coefficient::<L, SPREAD>(slope, i), coefficient::<L, SPREAD>(constant, i));
+            let rest = x.mul_add(
+                coefficient::<L, SPREAD>(slope, i),
+                coefficient::<L, SPREAD>(constant, i),
+            );
             g.mul_add(scale, rest).store(target.add(i));
         }
     }
@@ -481,7 +531,14 @@ unsafe fn gradient_through_body<L: Lanes>(
         high: f32,
     ) {
         // SAFETY: the contract of `gradient_through_body`.
-        unsafe { walk!(L, length, i, step::<_, SPREAD>(i, target, gradient, source, coefficients, low, high)) }
+        unsafe {
+            walk!(
+                L,
+                length,
+                i,
+                step::<_, SPREAD>(i, target, gradient, source, coefficients, low, high)
+            )
+        }
     }
     // SAFETY: this function's contract.
     unsafe {
@@ -543,7 +600,14 @@ unsafe fn frozen_gradient_body<L: Lanes>(
         high: f32,
     ) {
         // SAFETY: the contract of `frozen_gradient_body`.
-        unsafe { walk!(L, length, i, step::<_, SPREAD>(i, target, gradient, output, scale, low, high)) }
+        unsafe {
+            walk!(
+                L,
+                length,
+                i,
+                step::<_, SPREAD>(i, target, gradient, output, scale, low, high)
+            )
+        }
     }
     // SAFETY: this function's contract.
     unsafe {
@@ -607,11 +671,22 @@ pub(crate) fn statistics(planes: Planes, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
     let (first, second) = planes.sums(|offset, at, length, first, second| {
         // SAFETY: the run lies within `x`, its centres within the spread ones; the sums are as many.
         unsafe {
-            moments(x[offset..][..length].as_ptr(), spread.0[at..].as_ptr(), first, second, length, planes.is_spread());
+            moments(
+                x[offset..][..length].as_ptr(),
+                spread.0[at..].as_ptr(),
+                first,
+                second,
+                length,
+                planes.is_spread(),
+            );
         }
     });
     let offsets: Vec<f64> = first.iter().map(|sum| sum / planes.count()).collect();
-    let mean = offsets.iter().zip(&centre).map(|(offset, centre)| offset + f64::from(*centre)).collect();
+    let mean = offsets
+        .iter()
+        .zip(&centre)
+        .map(|(offset, centre)| offset + f64::from(*centre))
+        .collect();
     let variance = offsets
         .iter()
         .zip(&second)
@@ -623,16 +698,13 @@ pub(crate) fn statistics(planes: Planes, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// Scale and shift per channel that normalise by these statistics.
-pub(crate) fn fold(
-    mean: &[f32],
-    variance: &[f32],
-    weight: &[f32],
-    bias: &[f32],
-    epsilon: f64,
-) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn fold(mean: &[f32], variance: &[f32], weight: &[f32], bias: &[f32], epsilon: f64) -> (Vec<f32>, Vec<f32>) {
     let fold_one = |channel: usize| {
         let scale = f64::from(weight[channel]) / (f64::from(variance[channel]) + epsilon).sqrt();
-        (scale as f32, (f64::from(bias[channel]) - f64::from(mean[channel]) * scale) as f32)
+        (
+            scale as f32,
+            (f64::from(bias[channel]) - f64::from(mean[channel]) * scale) as f32,
+        )
     };
     (0..mean.len()).map(fold_one).unzip()
 }

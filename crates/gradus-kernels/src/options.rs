@@ -20,7 +20,12 @@ pub struct Conv2dOptions {
 
 impl Default for Conv2dOptions {
     fn default() -> Self {
-        Self { stride: [1; 2], padding: [[0; 2]; 2], dilation: [1; 2], groups: 1 }
+        Self {
+            stride: [1; 2],
+            padding: [[0; 2]; 2],
+            dilation: [1; 2],
+            groups: 1,
+        }
     }
 }
 
@@ -35,7 +40,11 @@ impl Conv2dOptions {
     /// ```
     #[must_use]
     pub fn symmetric(stride: usize, padding: usize) -> Self {
-        Self { stride: [stride; 2], padding: [[padding; 2]; 2], ..Self::default() }
+        Self {
+            stride: [stride; 2],
+            padding: [[padding; 2]; 2],
+            ..Self::default()
+        }
     }
 }
 
@@ -82,7 +91,11 @@ pub fn set_implementation(implementation: Implementation) {
 /// The implementation chosen for the process.
 #[must_use]
 pub fn implementation() -> Implementation {
-    if IMPLEMENTATION.load(Ordering::Relaxed) == 0 { Implementation::Own } else { Implementation::Stock }
+    if IMPLEMENTATION.load(Ordering::Relaxed) == 0 {
+        Implementation::Own
+    } else {
+        Implementation::Stock
+    }
 }
 
 /// Whether this crate's kernels serve tensors of these data types on this device.

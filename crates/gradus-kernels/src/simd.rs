@@ -129,10 +129,11 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn where_between(self, probe: Self, low: Self, high: Self) -> Self {
-        let outside = probe.zip(low, |p, low| f32::from(p <= low)).zip(
-            probe.zip(high, |p, high| f32::from(p >= high)),
-            |below, above| below + above,
-        );
+        let outside = probe
+            .zip(low, |p, low| f32::from(p <= low))
+            .zip(probe.zip(high, |p, high| f32::from(p >= high)), |below, above| {
+                below + above
+            });
         self.zip(outside, |value, outside| if outside == 0.0 { value } else { 0.0 })
     }
     #[inline(always)]

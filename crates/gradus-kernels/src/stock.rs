@@ -43,7 +43,10 @@ pub(crate) fn batch_norm(
 ) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     let [images, channels, height, width] = x.dims();
     let channel_mean = |x: Tensor<4>| -> Tensor<4> {
-        x.swap_dims(0, 1).reshape([channels, images * height * width]).mean_dim(1).reshape([1, channels, 1, 1])
+        x.swap_dims(0, 1)
+            .reshape([channels, images * height * width])
+            .mean_dim(1)
+            .reshape([1, channels, 1, 1])
     };
     let mean = channel_mean(x.clone());
     let centred = x - mean.clone();

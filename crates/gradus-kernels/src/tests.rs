@@ -29,7 +29,7 @@ fn tensor<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tens
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec::<f32>().expect("single precision")
+    tensor.into_data().try_to_vec::<f32>().expect("single precision")
 }
 
 #[track_caller]
@@ -37,7 +37,10 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}: lengths");
     let scale = expected.iter().fold(1.0f32, |scale, value| scale.max(value.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= 1e-4 * scale, "{what}[{i}]: {found}, expected {expected} (scale {scale})");
+        assert!(
+            (found - expected).abs() <= 1e-4 * scale,
+            "{what}[{i}]: {found}, expected {expected} (scale {scale})"
+        );
     }
 }
 
@@ -51,7 +54,11 @@ struct Case {
 
 impl Case {
     fn new(images: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Self {
-        Self { images, weight, options }
+        Self {
+            images,
+            weight,
+            options,
+        }
     }
 
     fn geometry(&self) -> Geometry {
@@ -78,8 +85,7 @@ impl Case {
                                         let at = ((image * g.channels + channel) * g.input[0] + y as usize)
                                             * g.input[1]
                                             + z as usize;
-                                        let tap =
-                                            ((o * g.group_channels() + c) * g.kernel[0] + p) * g.kernel[1] + q;
+                                        let tap = ((o * g.group_channels() + c) * g.kernel[0] + p) * g.kernel[1] + q;
                                         sum += f64::from(x[at]) * f64::from(weight[tap]);
                                     }
                                 }
@@ -99,7 +105,11 @@ impl Case {
         let outputs = self.weight[0];
         let inputs = || {
             let bias = with_bias.then(|| tensor([outputs], 3, &device).require_grad());
-            (tensor(self.images, 1, &device).require_grad(), tensor(self.weight, 2, &device).require_grad(), bias)
+            (
+                tensor(self.images, 1, &device).require_grad(),
+                tensor(self.weight, 2, &device).require_grad(),
+                bias,
+            )
         };
         type Operation = fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>, &Conv2dOptions) -> Tensor<4>;
         let [own, stock] = [conv2d as Operation, stock::conv2d].map(|operation| {
@@ -116,8 +126,9 @@ impl Case {
         let (x, weight, bias) = inputs();
         let bias = bias.map_or(vec![0.0; outputs], values);
         assert_close("output", &own[0], &self.naive(&values(x), &values(weight), &bias));
-        for (what, (own, stock)) in
-            ["output", "input gradient", "weight gradient", "bias gradient"].iter().zip(own.iter().zip(&stock))
+        for (what, (own, stock)) in ["output", "input gradient", "weight gradient", "bias gradient"]
+            .iter()
+            .zip(own.iter().zip(&stock))
         {
             assert_close(what, own, stock);
         }
@@ -125,14 +136,17 @@ impl Case {
 }
 
 fn options(stride: [usize; 2], padding: [[usize; 2]; 2], dilation: [usize; 2], groups: usize) -> Conv2dOptions {
-    Conv2dOptions { stride, padding, dilation, groups }
+    Conv2dOptions {
+        stride,
+        padding,
+        dilation,
+        groups,
+    }
 }
 
 /// Cases that reach each code path, including those whose sizes random cases do not have.
 fn fixed_cases() -> Vec<Case> {
-    let depthwise = |stride: usize, padding: [[usize; 2]; 2], channels| {
-        options([stride; 2], padding, [1; 2], channels)
-    };
+    let depthwise = |stride: usize, padding: [[usize; 2]; 2], channels| options([stride; 2], padding, [1; 2], channels);
     let same = [[1; 2]; 2];
     vec![
         // Pointwise: in place, gathered, a single image, a single pixel.
@@ -177,15 +191,30 @@ fn convolution_agrees_with_loops_and_burn_on_chosen_shapes() {
 
 fn random_case() -> impl Strategy<Value = Case> {
     let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
-    let sizes = (1usize..=6, pair(1..=11), 1usize..=4, 1usize..=3, prop_oneof![Just(1usize), 1usize..=4]);
-    let steps = (pair(1..=4), pair(1..=3), [pair(0..=3), pair(0..=3)], pair(1..=2), any::<bool>());
+    let sizes = (
+        1usize..=6,
+        pair(1..=11),
+        1usize..=4,
+        1usize..=3,
+        prop_oneof![Just(1usize), 1usize..=4],
+    );
+    let steps = (
+        pair(1..=4),
+        pair(1..=3),
+        [pair(0..=3), pair(0..=3)],
+        pair(1..=2),
+        any::<bool>(),
+    );
     (sizes, steps).prop_filter_map("kernel larger than the padded image", |(sizes, steps)| {
         let (images, [height, width], per_group, outputs, groups) = sizes;
         let (kernel, stride, padding, dilation, depthwise) = steps;
-        let (per_group, groups) = if depthwise { (1, per_group * groups) } else { (per_group, groups) };
-        let fits = |axis: usize, size: usize| {
-            dilation[axis] * (kernel[axis] - 1) < size + padding[axis][0] + padding[axis][1]
+        let (per_group, groups) = if depthwise {
+            (1, per_group * groups)
+        } else {
+            (per_group, groups)
         };
+        let fits =
+            |axis: usize, size: usize| dilation[axis] * (kernel[axis] - 1) < size + padding[axis][0] + padding[axis][1];
         (fits(0, height) && fits(1, width)).then(|| {
             Case::new(
                 [images, per_group * groups, height, width],
@@ -250,11 +279,20 @@ fn check_normalisation(shape: [usize; 4], activation: Activation) {
         ),
     ];
     for (name, operations) in pairs {
-        for tracked in [[true; 3], [true, false, false], [true, false, true], [false, true, true]] {
+        for tracked in [
+            [true; 3],
+            [true, false, false],
+            [true, false, true],
+            [false, true, true],
+        ] {
             let results = operations.map(|operation| {
                 // Spread so that all three pieces of the activations occur.
                 let x = tensor(shape, 5, &device).mul_scalar(4.0).add_scalar(2.5);
-                let inputs = (x, tensor([channels], 6, &device).mul_scalar(3.0), tensor([channels], 7, &device));
+                let inputs = (
+                    x,
+                    tensor([channels], 6, &device).mul_scalar(3.0),
+                    tensor([channels], 7, &device),
+                );
                 let (mut x, mut scale, mut shift) = inputs;
                 if tracked[0] {
                     x = x.require_grad();
@@ -267,7 +305,8 @@ fn check_normalisation(shape: [usize; 4], activation: Activation) {
                 }
                 let outputs = operation(x.clone(), scale.clone(), shift.clone(), activation);
                 let gradients = (outputs[0].clone() * tensor(shape, 8, &device)).sum().backward();
-                let mut results: Vec<Option<Vec<f32>>> = outputs.into_iter().map(|output| Some(values(output))).collect();
+                let mut results: Vec<Option<Vec<f32>>> =
+                    outputs.into_iter().map(|output| Some(values(output))).collect();
                 results.push(x.grad(&gradients).map(values));
                 results.push(scale.grad(&gradients).map(values));
                 results.push(shift.grad(&gradients).map(values));
@@ -275,13 +314,21 @@ fn check_normalisation(shape: [usize; 4], activation: Activation) {
             });
             let [own, stock] = results;
             for (index, (own, stock)) in own.iter().zip(&stock).enumerate() {
-                assert_eq!(own.is_some(), stock.is_some(), "{name} {tracked:?}: result {index} is there");
+                assert_eq!(
+                    own.is_some(),
+                    stock.is_some(),
+                    "{name} {tracked:?}: result {index} is there"
+                );
                 if let (Some(own), Some(stock)) = (own, stock) {
                     // One value per channel has no variance: its gradient is the rounding error of a cancellation.
                     if name == "batch_norm" && shape[0] * shape[2] * shape[3] < 3 && index > 2 {
                         continue;
                     }
-                    assert_close(&format!("{name} {shape:?} {activation:?} {tracked:?} result {index}"), own, stock);
+                    assert_close(
+                        &format!("{name} {shape:?} {activation:?} {tracked:?} result {index}"),
+                        own,
+                        stock,
+                    );
                 }
             }
         }
@@ -290,7 +337,13 @@ fn check_normalisation(shape: [usize; 4], activation: Activation) {
 
 #[test]
 fn normalisation_agrees_with_burn_around_the_size_where_planes_are_walked() {
-    for shape in [[20, 3, 8, 8], [20, 3, 7, 9], [1, 33, 24, 24], [3, 17, 1, 1], [2, 2, 48, 47]] {
+    for shape in [
+        [20, 3, 8, 8],
+        [20, 3, 7, 9],
+        [1, 33, 24, 24],
+        [3, 17, 1, 1],
+        [2, 2, 48, 47],
+    ] {
         for activation in ACTIVATIONS {
             check_normalisation(shape, activation);
         }
@@ -330,7 +383,10 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let [one, three] = pools.each_ref().map(|pool| {
             pool.install(|| {
                 let forward = convolution::forward(&geometry, &x, &weight, None);
-                (forward, convolution::gradients(&geometry, Some(&x), Some(&weight), &gradient))
+                (
+                    forward,
+                    convolution::gradients(&geometry, Some(&x), Some(&weight), &gradient),
+                )
             })
         });
         assert!(one == three, "{case:?}");
@@ -344,14 +400,24 @@ fn results_do_not_depend_on_the_number_of_threads() {
 fn gradients_agree_with_finite_differences() {
     // A convolution and a batch normalisation with ReLU6, whose kinks no value is near enough to cross.
     let device = device();
-    let inputs = [random(2 * 2 * 4 * 5, 11), random(3 * 2 * 3 * 3, 12), random(3, 13), random(3, 14)];
+    let inputs = [
+        random(2 * 2 * 4 * 5, 11),
+        random(3 * 2 * 3 * 3, 12),
+        random(3, 13),
+        random(3, 14),
+    ];
     let evaluate = |inputs: &[Vec<f32>; 4]| {
         let data = |values: &Vec<f32>, shape: &[usize]| TensorData::new(values.clone(), shape.to_vec());
         let x = Tensor::<4>::from_data(data(&inputs[0], &[2, 2, 4, 5]), &device).require_grad();
         let kernel = Tensor::<4>::from_data(data(&inputs[1], &[3, 2, 3, 3]), &device).require_grad();
         let weight = Tensor::<1>::from_data(data(&inputs[2], &[3]), &device).require_grad();
         let bias = Tensor::<1>::from_data(data(&inputs[3], &[3]), &device).require_grad();
-        let y = conv2d(x.clone(), kernel.clone(), None, &options([1; 2], [[1, 0], [0, 1]], [1; 2], 1));
+        let y = conv2d(
+            x.clone(),
+            kernel.clone(),
+            None,
+            &options([1; 2], [[1, 0], [0, 1]], [1; 2], 1),
+        );
         let (y, _, _) = batch_norm(y, weight.clone(), bias.clone(), 1e-2, Activation::None);
         let loss = (y.clone() * tensor(y.dims(), 15, &device) + y.square()).sum();
         let value = loss.clone().into_scalar::<f32>();
@@ -375,7 +441,10 @@ fn gradients_agree_with_finite_differences() {
             });
             let expected = (above - below) / (2.0 * f64::from(step));
             let found = f64::from(gradient[which][index]);
-            assert!((found - expected).abs() < 0.02 * (1.0 + expected.abs()), "{which} {index}: {found}, {expected}");
+            assert!(
+                (found - expected).abs() < 0.02 * (1.0 + expected.abs()),
+                "{which} {index}: {found}, {expected}"
+            );
         }
     }
 }
@@ -399,21 +468,35 @@ fn untracked_parents_get_no_gradient_and_the_others_are_right() {
         assert!(x.is_some() && weight.is_some());
     }
     // Nothing tracked at all, with autodiff on.
-    let y = conv2d(tensor([1, 2, 3, 3], 1, &device), tensor([2, 2, 1, 1], 2, &device), None, &Default::default());
+    let y = conv2d(
+        tensor([1, 2, 3, 3], 1, &device),
+        tensor([2, 2, 1, 1], 2, &device),
+        None,
+        &Default::default(),
+    );
     assert!(!y.is_require_grad());
 }
 
 #[test]
 fn no_gradient_is_computed_that_nobody_asked_for() {
-    for case in [Case::new([2, 4, 5, 5], [4, 1, 3, 3], options([1; 2], [[1; 2]; 2], [1; 2], 4)), fixed_cases()[7]] {
+    for case in [
+        Case::new([2, 4, 5, 5], [4, 1, 3, 3], options([1; 2], [[1; 2]; 2], [1; 2], 4)),
+        fixed_cases()[7],
+    ] {
         let geometry = case.geometry();
         let x = random(case.images.iter().product(), 1);
         let weight = random(case.weight.iter().product(), 2);
         let gradient = random(geometry.output_shape().iter().product(), 3);
         let (input, kernel) = convolution::gradients(&geometry, Some(&x), Some(&weight), &gradient);
         assert!(input.is_some() && kernel.is_some());
-        assert_eq!(convolution::gradients(&geometry, None, Some(&weight), &gradient), (input, None));
-        assert_eq!(convolution::gradients(&geometry, Some(&x), None, &gradient), (None, kernel));
+        assert_eq!(
+            convolution::gradients(&geometry, None, Some(&weight), &gradient),
+            (input, None)
+        );
+        assert_eq!(
+            convolution::gradients(&geometry, Some(&x), None, &gradient),
+            (None, kernel)
+        );
     }
 }
 
@@ -427,7 +510,15 @@ fn inputs_that_others_hold_are_not_overwritten() {
         let (z, _, _) = batch_norm(x.clone(), coefficient(), coefficient(), 1e-5, Activation::None);
         assert_eq!(values(x.clone()), before);
         // Given away, the buffer may be reused, with the same results.
-        assert_eq!(values(scale_shift(x.clone().mul_scalar(1.0), coefficient(), coefficient(), Activation::Relu)), values(y));
+        assert_eq!(
+            values(scale_shift(
+                x.clone().mul_scalar(1.0),
+                coefficient(),
+                coefficient(),
+                Activation::Relu
+            )),
+            values(y)
+        );
         let (again, _, _) = batch_norm(x.mul_scalar(1.0), coefficient(), coefficient(), 1e-5, Activation::None);
         assert_eq!(values(again), values(z));
     }
@@ -440,7 +531,14 @@ fn a_gradient_that_two_branches_share_is_not_overwritten() {
     let run = |own: bool| {
         let x = tensor([2, 3, 8, 9], 1, &device).require_grad();
         let apply = if own { scale_shift } else { stock::scale_shift };
-        let branch = |seed| apply(x.clone(), tensor([3], seed, &device), tensor([3], seed + 1, &device), Activation::Relu6);
+        let branch = |seed| {
+            apply(
+                x.clone(),
+                tensor([3], seed, &device),
+                tensor([3], seed + 1, &device),
+                Activation::Relu6,
+            )
+        };
         let sum = branch(2) + branch(4);
         let gradients = (sum * tensor([2, 3, 8, 9], 6, &device)).sum().backward();
         values(x.grad(&gradients).unwrap())
@@ -456,12 +554,33 @@ fn views_are_read_where_they_lie() {
     let view = base.slice([2..5, 1..5, 0..7, 0..4]).swap_dims(2, 3);
     let options = Conv2dOptions::symmetric(1, 1);
     let own = conv2d(view.clone(), weight.clone(), None, &options);
-    assert_close("convolution", &values(own), &values(stock::conv2d(view.clone(), weight, None, &options)));
+    assert_close(
+        "convolution",
+        &values(own),
+        &values(stock::conv2d(view.clone(), weight, None, &options)),
+    );
     let coefficients = tensor([9], 3, &device).slice([2..6]);
-    let own = scale_shift(view.clone(), coefficients.clone(), coefficients.clone(), Activation::Relu);
-    let stock_output = stock::scale_shift(view.clone(), coefficients.clone(), coefficients.clone(), Activation::Relu);
+    let own = scale_shift(
+        view.clone(),
+        coefficients.clone(),
+        coefficients.clone(),
+        Activation::Relu,
+    );
+    let stock_output = stock::scale_shift(
+        view.clone(),
+        coefficients.clone(),
+        coefficients.clone(),
+        Activation::Relu,
+    );
     assert_close("scale and shift", &values(own), &values(stock_output));
-    let own = batch_norm(view.clone(), coefficients.clone(), coefficients.clone(), 1e-5, Activation::None).0;
+    let own = batch_norm(
+        view.clone(),
+        coefficients.clone(),
+        coefficients.clone(),
+        1e-5,
+        Activation::None,
+    )
+    .0;
     let stock_output = stock::batch_norm(view, coefficients.clone(), coefficients, 1e-5, Activation::None).0;
     assert_close("batch norm", &values(own), &values(stock_output));
 }
@@ -470,16 +589,28 @@ fn views_are_read_where_they_lie() {
 fn statistics_keep_a_variance_far_from_zero() {
     for pixels in [[2, 3], [12, 12]] {
         let shape = [24, 2, pixels[0], pixels[1]];
-        let x: Vec<f32> = random(shape.iter().product(), 1).iter().map(|value| 1000.0 + value).collect();
+        let x: Vec<f32> = random(shape.iter().product(), 1)
+            .iter()
+            .map(|value| 1000.0 + value)
+            .collect();
         let (mean, variance) = statistics(Planes::new(shape), &x);
         for channel in 0..2 {
             let size = pixels[0] * pixels[1];
-            let own: Vec<f64> =
-                x.chunks(size).skip(channel).step_by(2).flatten().map(|value| f64::from(*value)).collect();
+            let own: Vec<f64> = x
+                .chunks(size)
+                .skip(channel)
+                .step_by(2)
+                .flatten()
+                .map(|value| f64::from(*value))
+                .collect();
             let expected = own.iter().sum::<f64>() / own.len() as f64;
             let spread = own.iter().map(|value| (value - expected).powi(2)).sum::<f64>() / own.len() as f64;
             assert!((mean[channel] - expected).abs() < 1e-4, "{} {expected}", mean[channel]);
-            assert!((variance[channel] - spread).abs() < 1e-4 * spread, "{} {spread}", variance[channel]);
+            assert!(
+                (variance[channel] - spread).abs() < 1e-4 * spread,
+                "{} {spread}",
+                variance[channel]
+            );
         }
     }
 }
@@ -502,13 +633,17 @@ fn not_a_number_is_not_hidden() {
 #[test]
 fn double_precision_takes_plain_burn() {
     let device = Device::flex();
-    let random = |shape: [usize; 4]| {
-        Tensor::<4>::random(shape, Distribution::Uniform(-1.0, 1.0), (&device, DType::F64))
-    };
+    let random =
+        |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Uniform(-1.0, 1.0), (&device, DType::F64));
     let (x, weight) = (random([2, 3, 5, 5]), random([4, 3, 3, 3]));
     let y = conv2d(x.clone(), weight.clone(), None, &Conv2dOptions::symmetric(1, 1));
     assert_eq!(y.dtype(), DType::F64);
-    let single = conv2d(x.cast(DType::F32), weight.cast(DType::F32), None, &Conv2dOptions::symmetric(1, 1));
+    let single = conv2d(
+        x.cast(DType::F32),
+        weight.cast(DType::F32),
+        None,
+        &Conv2dOptions::symmetric(1, 1),
+    );
     assert_close("convolution", &values(y.clone().cast(DType::F32)), &values(single));
     let one = Tensor::<1>::ones([4], (&device, DType::F64));
     let (y, mean, _) = batch_norm(y, one.clone(), one, 1e-5, Activation::Relu);
@@ -530,12 +665,22 @@ fn empty_batches_work() {
 #[should_panic(expected = "conv2d: images of shape [1, 3, 4, 4]")]
 fn channels_that_do_not_fit_are_named() {
     let device = Device::flex();
-    let _ = conv2d(tensor([1, 3, 4, 4], 1, &device), tensor([2, 4, 1, 1], 2, &device), None, &Default::default());
+    let _ = conv2d(
+        tensor([1, 3, 4, 4], 1, &device),
+        tensor([2, 4, 1, 1], 2, &device),
+        None,
+        &Default::default(),
+    );
 }
 
 #[test]
 #[should_panic(expected = "a kernel that spans 5 pixels does not fit a padded image of 4")]
 fn kernels_that_do_not_fit_are_named() {
     let device = Device::flex();
-    let _ = conv2d(tensor([1, 1, 4, 4], 1, &device), tensor([1, 1, 5, 5], 2, &device), None, &Default::default());
+    let _ = conv2d(
+        tensor([1, 1, 4, 4], 1, &device),
+        tensor([1, 1, 5, 5], 2, &device),
+        None,
+        &Default::default(),
+    );
 }
