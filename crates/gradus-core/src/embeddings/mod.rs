@@ -1,0 +1,226 @@
+//! Embeddings on the host: the border between the model and everything that measures or stores its output.
+//!
+//! [`write`] and [`read`] store them; the extension of the file decides how ([`Format`]). To add a format: one file with
+//! `encode` and `decode`, one variant of [`Format`].
+
+mod companion;
+mod error;
+mod npy;
+mod parquet;
+mod safetensors;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use error::EmbeddingFileError;
+
+use crate::files::write_atomically;
+
+/// Embeddings with the class and the name of each row.
+///
+/// # Shapes
+/// `values` is row-major `[len, dim]`; `labels` and `ids` have `len` entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EmbeddingSet {
+    /// Width of one embedding.
+    pub dim: usize,
+    /// All rows, one after the other.
+    pub values: Vec<f32>,
+    /// Class of each row.
+    pub labels: Vec<u32>,
+    /// Name (usually the path) of each row.
+    pub ids: Vec<String>,
+}
+
+impl EmbeddingSet {
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// One row.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    #[must_use]
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dim..(index + 1) * self.dim]
+    }
+
+    /// The rows at `indices`, in that order.
+    ///
+    /// # Panics
+    /// If an index is not below [`len`](Self::len).
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut values = Vec::with_capacity(indices.len() * self.dim);
+        for &index in indices {
+            values.extend_from_slice(self.row(index));
+        }
+        Self {
+            dim: self.dim,
+            values,
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            ids: indices.iter().map(|&index| self.ids[index].clone()).collect(),
+        }
+    }
+}
+
+/// How embeddings are stored in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// NumPy: the values `[len, dim]` alone; paths and labels in the table beside it.
+    Npy,
+    /// safetensors: tensors `embeddings` `[len, dim]` f32 and `labels` `[len]` i64; paths in the table beside it.
+    Safetensors,
+    /// Parquet: columns `path` (string), `label` (64-bit integer), `embedding` (list of float), uncompressed.
+    Parquet,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Npy, Self::Safetensors, Self::Parquet];
+
+    /// The extension that asks for it.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Npy => "npy",
+            Self::Safetensors => "safetensors",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The format a path asks for by its extension, in any case.
+    ///
+    /// # Errors
+    /// An unknown extension or none; the message lists the known ones.
+    pub fn of(path: &Path) -> Result<Self, EmbeddingFileError> {
+        let extension = path
+            .extension()
+            .map(|extension| extension.to_string_lossy().to_lowercase())
+            .unwrap_or_default();
+        Self::ALL
+            .into_iter()
+            .find(|format| format.extension() == extension)
+            .ok_or_else(|| EmbeddingFileError::UnknownFormat {
+                path: path.into(),
+                extension,
+            })
+    }
+}
+
+/// The table beside an `.npy` or `.safetensors` file: the same name with the extension `.csv`, columns `row,path,label`.
+#[must_use]
+pub fn companion_path(path: &Path) -> PathBuf {
+    path.with_extension("csv")
+}
+
+/// Writes embeddings in the format the extension of `path` asks for; returns the files written.
+///
+/// Beside `.npy` and `.safetensors` lies a table (see [`companion_path`]) with the path and the label of every row, in
+/// row order; `.parquet` holds everything itself. Every file is written atomically. A table of another origin (one that
+/// does not begin with `row,path,label`) is never overwritten.
+///
+/// # Errors
+/// An unknown extension, an empty or inconsistent set, a foreign table in the way, or what the file system reports.
+pub fn write(set: &EmbeddingSet, path: &Path) -> Result<Vec<PathBuf>, EmbeddingFileError> {
+    let format = Format::of(path)?;
+    let expected = set.labels.len().checked_mul(set.dim);
+    if set.is_empty() || set.dim == 0 || expected != Some(set.values.len()) || set.ids.len() != set.labels.len() {
+        return Err(EmbeddingFileError::Unwritable {
+            path: path.into(),
+            problem: format!(
+                "expected at least one row and as many labels and names as rows, found {} values of width {}, {} labels and {} names",
+                set.values.len(),
+                set.dim,
+                set.labels.len(),
+                set.ids.len()
+            ),
+        });
+    }
+    let mut written = Vec::new();
+    if format != Format::Parquet {
+        let beside = companion_path(path);
+        companion::write(set, &beside)?;
+        written.push(beside);
+    }
+    let encoded: Result<(), std::io::Error> = write_atomically(path, |file| match format {
+        Format::Npy => npy::encode(set, file),
+        Format::Safetensors => safetensors::encode(set, file),
+        Format::Parquet => parquet::encode(set, file),
+    });
+    encoded.map_err(|source| EmbeddingFileError::Write {
+        path: path.into(),
+        source,
+    })?;
+    written.insert(0, path.into());
+    Ok(written)
+}
+
+/// Reads embeddings written by [`write`], or by anything else that keeps to the same formats.
+///
+/// `.npy` may hold f2, f4 or f8 of either byte order, in C or Fortran order. Without a table beside it, the rows of a
+/// `.safetensors` file are named by their number; `.npy` has no labels of its own and needs the table.
+///
+/// # Errors
+/// An unknown extension; a file that is missing, truncated, inconsistent or of another kind.
+pub fn read(path: &Path) -> Result<EmbeddingSet, EmbeddingFileError> {
+    match Format::of(path)? {
+        Format::Npy => {
+            let (dim, values) = npy::decode(path)?;
+            let (ids, labels) = companion::read(&companion_path(path), path)?;
+            let rows = values.len() / dim;
+            if labels.len() != rows {
+                return Err(EmbeddingFileError::malformed(
+                    &companion_path(path),
+                    format!(
+                        "describes {} rows, but {} holds {rows}: the two do not belong together",
+                        labels.len(),
+                        path.display()
+                    ),
+                ));
+            }
+            Ok(EmbeddingSet {
+                dim,
+                values,
+                labels,
+                ids,
+            })
+        }
+        Format::Safetensors => {
+            let (dim, values, labels) = safetensors::decode(path)?;
+            let beside = companion_path(path);
+            let ids = if beside.exists() {
+                let (ids, table_labels) = companion::read(&beside, path)?;
+                if table_labels != labels {
+                    return Err(EmbeddingFileError::malformed(
+                        &beside,
+                        format!(
+                            "its labels are not those of {}: the two do not belong together",
+                            path.display()
+                        ),
+                    ));
+                }
+                ids
+            } else {
+                (0..labels.len()).map(|row| row.to_string()).collect()
+            };
+            Ok(EmbeddingSet {
+                dim,
+                values,
+                labels,
+                ids,
+            })
+        }
+        Format::Parquet => parquet::decode(path),
+    }
+}
