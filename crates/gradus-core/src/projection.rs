@@ -283,7 +283,8 @@ mod tests {
             }
             assert!(projected.chunks_exact(8).map(|row| row[a]).sum::<f32>().abs() < 0.02);
         }
-        assert_eq!(pca.transform(&set.values[..60]).unwrap(), projected[..16]);
+        let two = pca.transform(&set.values[..60]).unwrap();
+        assert!(two.iter().zip(&projected).all(|(a, b)| (a - b).abs() < 1e-5) && two.len() == 16);
         assert!(pca.variances.windows(2).all(|pair| pair[0] >= pair[1]));
     }
 

@@ -18,7 +18,7 @@ use std::cmp::Ordering;
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     assert_eq!(a.len(), b.len(), "two sequences to correlate must have the same length");
     let (a, b) = (doubled_mid_ranks(a), doubled_mid_ranks(b));
-    // Twice the mean of twice the mid-ranks is always n + 1 over one: everything stays integer until the end.
+    // Doubled mid-ranks are integers with mean n + 1: everything stays exact until the end.
     let centre = a.len() as i64 + 1;
     let (mut ab, mut aa, mut bb) = (0_i64, 0_i64, 0_i64);
     for (a, b) in a.iter().zip(&b) {

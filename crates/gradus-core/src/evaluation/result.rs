@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn tables_line_up_and_explain() {
         let mut evaluation = Evaluation::default();
-        evaluation.measure("recall@10", Some(0.98765));
+        evaluation.measure("recall@10", Some(0.98766));
         evaluation.measure("order_preservation.tilt", None);
         evaluation.count("queries", 12);
         let table = evaluation.to_string();
