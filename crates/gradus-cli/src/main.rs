@@ -14,6 +14,7 @@ use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    gradus::kernels::keep_large_buffers();
     // A defect must not look like one to a user, nor pass as success.
     std::panic::set_hook(Box::new(|_| {}));
     let result = std::panic::catch_unwind(|| match arguments.command {

@@ -33,5 +33,6 @@ mod stock;
 mod tests;
 
 pub use convolution::conv2d;
+pub use memory::keep_large_buffers;
 pub use normalization::{batch_norm, scale_shift};
 pub use options::{Activation, Conv2dOptions, Implementation, implementation, set_implementation};

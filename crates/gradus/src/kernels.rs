@@ -1,6 +1,7 @@
 //! The convolution kernels of the processor, checked against plain Burn on the machine at hand.
 
 use gradus_core::random::{self, Rng};
+pub use gradus_kernels::keep_large_buffers;
 use gradus_kernels::{Conv2dOptions, Implementation, conv2d, set_implementation};
 
 use crate::tensor::{Device, Tensor, TensorData};

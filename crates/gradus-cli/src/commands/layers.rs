@@ -68,12 +68,16 @@ pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
     Ok(Value::String(text.to_owned()))
 }
 
-/// Resolves the layers, taking over the normalisation that a weight file asks for unless one was configured.
+/// Resolves the layers. Pretrained weights bring two defaults of their own unless the layers say otherwise: the
+/// normalisation the file asks for, and frozen batch-norm statistics (small batches of few classes would spoil them).
 pub(crate) fn resolve(mut layers: Overlay) -> Result<Config, Failure> {
     let config = layers.resolve()?;
     let Some(weights) = &config.model.weights else { return Ok(config) };
+    if !layers.mentions("model.freeze-batch-norm") {
+        layers.insert("model.freeze-batch-norm", true);
+    }
     if layers.mentions("transform.mean") || layers.mentions("transform.std") {
-        return Ok(config);
+        return Ok(layers.resolve()?);
     }
     if let Some((mean, deviation)) = models::weights::read_info(weights)?.normalisation {
         for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {

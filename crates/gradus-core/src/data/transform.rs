@@ -15,6 +15,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::random::{Rng, SliceRandom, purpose, stream};
 
+/// From this edge on, `resize = "auto"` crops the border away, as the papers do at 224 pixels.
+const LARGE_VIEW: usize = 160;
+
 /// The largest edge a view may have, far above any network's input and far below any memory.
 const MAX_SIZE: usize = 8192;
 
@@ -24,7 +27,8 @@ const MAX_SIZE: usize = 8192;
 pub struct TransformConfig {
     /// Edge of the square view in pixels (default 224).
     pub size: usize,
-    /// Short side before the centre crop of evaluation: `"auto"` (8/7 of `size`, the usual 256 for 224) or pixels.
+    /// Short side before the centre crop of evaluation, in pixels, or `"auto"`: 8/7 of `size` (the usual 256 for 224) for
+    /// views of 160 pixels and more, `size` itself for smaller ones, which have no border to give away.
     pub resize: Resize,
     /// Least and greatest share of the image's area in a training crop (default 0.08 to 1, torchvision's).
     pub crop_scale: [f64; 2],
@@ -73,7 +77,7 @@ impl Default for TransformConfig {
 /// The short side of an image before the centre crop of evaluation; written `"auto"` or as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Resize {
-    /// 8/7 of the view's size, rounded.
+    /// 8/7 of the view's size, rounded; the size itself below 160 pixels.
     #[default]
     Auto,
     /// So many pixels.
@@ -159,7 +163,8 @@ impl TransformConfig {
     #[must_use]
     pub fn resize_pixels(&self) -> usize {
         match self.resize {
-            Resize::Auto => (self.size as f64 * 8.0 / 7.0).round() as usize,
+            Resize::Auto if self.size >= LARGE_VIEW => (self.size as f64 * 8.0 / 7.0).round() as usize,
+            Resize::Auto => self.size,
             Resize::Pixels(pixels) => pixels,
         }
     }

@@ -237,6 +237,9 @@ pub enum TeacherSpace {
     Embedding,
     /// The pooled features of the trunk.
     Features,
+    /// The trunk's last feature map at 4 x 4 positions, centred on the batch: it orders by pose and place too, which pooled
+    /// features forget.
+    Map,
 }
 
 /// Section `[evaluation]`.
@@ -328,6 +331,11 @@ impl Config {
         if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
             return Err("teacher.kind = \"network\" sees images, but model.freeze-trunk trains on stored features: \
                         use teacher.kind = \"frozen\", or train without --freeze-trunk"
+                .to_owned());
+        }
+        if self.model.freeze_trunk && self.teacher.space == TeacherSpace::Map && self.intra_class.needs_teacher() {
+            return Err("teacher.space = \"map\" sees images, but model.freeze-trunk trains on stored features: use \
+                        teacher.space = \"embedding\" or \"features\", or train without --freeze-trunk"
                 .to_owned());
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::head::{Head, HeadConfig};
 use super::layers::{Builder, Mode};
 use super::pooling::{Pooling, PoolingLayer};
 use super::{ModelError, weights};
-use crate::tensor::{Device, Module, Tensor};
+use crate::tensor::{Device, Module, Tensor, adaptive_avg_pool2d};
 
 /// Where a linear head starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +166,23 @@ impl Embedder {
         let map = if self.is_tracked() { map.autodiff() } else { map };
         self.pooling
             .forward(self.trunk.forward(map, self.frozen_blocks..blocks, mode))
+    }
+
+    /// The trunk's last feature map in evaluation mode, averaged to at most `grid` x `grid` positions and flattened: unlike
+    /// pooled features it still says where things are. Outside autodiff.
+    ///
+    /// # Shapes
+    /// Images `[batch, 3, height, width]` → `[batch, channels * positions]`.
+    #[must_use]
+    pub fn spatial_features(&self, images: Tensor<4>, grid: usize) -> Tensor<2> {
+        let map = self.trunk.valid().forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
+        let [_, _, height, width] = map.dims();
+        let map = if height > grid || width > grid {
+            adaptive_avg_pool2d(map, [height.min(grid), width.min(grid)])
+        } else {
+            map
+        };
+        map.flatten(1, 3)
     }
 
     fn is_tracked(&self) -> bool {

@@ -1,16 +1,18 @@
 //! Who orders the members of a class: a network that is not the one being trained.
 
 use super::average;
-use super::embed::Output;
 use crate::config::{TeacherConfig, TeacherKind, TeacherSpace};
 use crate::models::{Embedder, Mode};
 use crate::tensor::{Module, Tensor, TensorData};
+
+/// Positions along each side of the map that orders members.
+const MAP_GRID: usize = 4;
 
 /// A network outside autodiff whose similarities give the order.
 #[derive(Debug)]
 pub struct Teacher {
     network: Embedder,
-    output: Output,
+    space: TeacherSpace,
     moving: Option<f64>,
     /// Mean and deviation the student's images were normalised with, and those this network wants, where they differ.
     renormalise: Option<Renormalise>,
@@ -45,11 +47,11 @@ impl Teacher {
     pub fn new(network: &Embedder, config: &TeacherConfig, renormalise: Option<Renormalise>) -> Self {
         let space = match (config.kind, config.space) {
             // Another network has no trained head: its features are what it knows.
-            (TeacherKind::Network, _) | (_, TeacherSpace::Features) => Output::Features,
-            (_, TeacherSpace::Embedding) => Output::Embedding,
+            (TeacherKind::Network, TeacherSpace::Embedding) => TeacherSpace::Features,
+            (_, space) => space,
         };
         let moving = (config.kind == TeacherKind::MovingAverage).then_some(config.momentum.0);
-        Self { network: network.valid(), output: space, moving, renormalise }
+        Self { network: network.valid(), space, moving, renormalise }
     }
 
     /// The network, for checkpoints.
@@ -77,6 +79,12 @@ impl Teacher {
             }
             None => images,
         };
+        if self.space == TeacherSpace::Map {
+            let map = self.network.spatial_features(images, MAP_GRID);
+            // What all images share would make every pair look alike.
+            let centre = map.clone().mean_dim(0);
+            return map - centre;
+        }
         self.judge(self.network.features(images, Mode::Evaluate))
     }
 
@@ -84,9 +92,9 @@ impl Teacher {
     #[must_use]
     pub fn judge(&self, features: Tensor<2>) -> Tensor<2> {
         let features = features.without_autodiff();
-        match self.output {
-            Output::Features => features,
-            Output::Embedding => self.network.head(features),
+        match self.space {
+            TeacherSpace::Embedding => self.network.head(features),
+            TeacherSpace::Features | TeacherSpace::Map => features,
         }
     }
 
