@@ -1370,7 +1370,7 @@ mod tests {
                 base().resize_pixels(),
                 TransformConfig { size: 96, ..base() }.resize_pixels()
             ),
-            (256, 110)
+            (256, 96)
         );
     }
 

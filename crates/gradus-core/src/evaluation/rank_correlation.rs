@@ -27,7 +27,7 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
         bb += (b - centre) * (b - centre);
     }
     (aa > 0 && bb > 0)
-        .then(|| ab as f64 / ((aa as f64).sqrt() * (bb as f64).sqrt()))
+        .then(|| ab as f64 / (aa as f64 * bb as f64).sqrt())
         .map(|value| value.clamp(-1.0, 1.0))
 }
 

@@ -215,7 +215,7 @@ fn rows_of_a_char_matrix_are_lines() {
         Value::Text("ab\ncd".into())
     );
     // A char array of no characters may claim any number of rows.
-    let bytes = writer.array(4, &[u32::MAX, 0], "t", &writer.element(16, b"", true));
+    let bytes = writer.array(4, &[i32::MAX as u32, 0], "t", &writer.element(16, b"", true));
     assert_eq!(parse(&writer.file(&[bytes])).unwrap()[0].1, Value::Text(String::new()));
 }
 
@@ -267,9 +267,9 @@ fn lying_sizes_are_errors_without_large_allocations() {
         assert!(error.contains(what), "{error}");
     };
     told([14u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat(), "truncated");
-    told(writer.array(1, &[u32::MAX, 1], "c", &[]), "nested arrays are declared");
+    told(writer.array(1, &[i32::MAX as u32, 1], "c", &[]), "nested arrays are declared");
     told(
-        writer.array(1, &[u32::MAX, u32::MAX, u32::MAX], "c", &[]),
+        writer.array(1, &[i32::MAX as u32; 3], "c", &[]),
         "impossibly large",
     );
     told(
@@ -289,7 +289,7 @@ fn lying_sizes_are_errors_without_large_allocations() {
     // A struct array without fields has no elements, however many it declares.
     let mut content = writer.element(5, &32u32.to_le_bytes(), true);
     content.extend(writer.element(1, &[], false));
-    let bytes = writer.array(2, &[u32::MAX, 1], "s", &content);
+    let bytes = writer.array(2, &[i32::MAX as u32, 1], "s", &content);
     let Value::Struct(empty) = parse(&writer.file(&[bytes])).unwrap().remove(0).1 else {
         panic!("no struct")
     };
