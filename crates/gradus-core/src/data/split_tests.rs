@@ -270,7 +270,7 @@ fn validation_holds_out_whole_classes() {
         (&train[..], 0.0),
         (&train[..], f64::NAN),
         (&train[..3], 0.5),
-        (&[], 0.5),
+        (&train[..0], 0.5),
     ] {
         assert_eq!(validation_split(items, &data, fraction, 7), (items.to_vec(), vec![]));
     }

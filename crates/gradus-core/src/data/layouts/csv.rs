@@ -207,7 +207,7 @@ fn read_manifest(path: &Path, mut notes: Vec<String>) -> Result<Dataset, DataErr
     let mut seen: HashMap<String, u64> = HashMap::new();
     for record in reader.records() {
         let record = record.map_err(|error| row_error(path, &error))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, |position| line_of(&content, position));
         let cell = |column: usize| record.get(column).unwrap_or_default();
         let optional = |column: Option<usize>| column.map(cell).filter(|cell| !cell.is_empty());
         let (image, class) = (cell(path_column), cell(class_column));
@@ -264,6 +264,13 @@ fn read_manifest(path: &Path, mut notes: Vec<String>) -> Result<Dataset, DataErr
     let mut dataset = assemble(Layout::Csv, folder, records, &names, factors, notes);
     dataset.root = path.to_owned();
     Ok(dataset)
+}
+
+/// The line a record is on; the reader's position is before the blank lines that it skips.
+fn line_of(content: &str, position: &csv::Position) -> u64 {
+    let rest = content.as_bytes().get(position.byte() as usize..).unwrap_or_default();
+    let blank = rest.iter().take_while(|byte| **byte == b'\r' || **byte == b'\n');
+    position.line() + blank.filter(|byte| **byte == b'\n').count() as u64
 }
 
 fn row_error(path: &Path, error: &csv::Error) -> DataError {

@@ -150,9 +150,7 @@ impl FromStr for Layout {
             .map(|name| (strsim::damerau_levenshtein(name, &wanted), *name))
             .min()
             .filter(|(distance, name)| *distance <= 1 + name.len() / 3);
-        let hint = nearest
-            .map(|(_, name)| format!("; did you mean `{name}`?"))
-            .unwrap_or_default();
+        let hint = nearest.map_or_else(|| ".".to_owned(), |(_, name)| format!("; did you mean `{name}`?"));
         Err(DataError::Unusable(format!(
             "unknown layout `{text}`{hint} Known layouts: {}.",
             names.join(", ")
