@@ -168,6 +168,32 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_one_minus_the_strength_is_kept_on_average() {
+        let crop = Crop {
+            left: 0,
+            top: 0,
+            width: 40,
+            height: 25,
+        };
+        for level in 1..6 {
+            let mut area = 0.0;
+            for seed in 0..2000 {
+                let corners = Path::draw(seed).corners(crop, strength(level));
+                // Shoelace formula.
+                area += (0..4)
+                    .map(|corner| (corners[corner], corners[(corner + 1) % 4]))
+                    .map(|(p, q)| (p[0] * q[1] - q[0] * p[1]) / 2.0)
+                    .sum::<f64>();
+            }
+            let share = area / 2000.0 / 1000.0;
+            assert!(
+                (share / (1.0 - strength(level)) - 1.0).abs() < 0.02,
+                "level {level}: {share}"
+            );
+        }
+    }
+
+    #[test]
     fn sampling_interpolates_and_repeats_the_border() {
         // Two columns, 0 and 100 in every channel, seen from one column left of the image to one right of it.
         let pixels = [0, 0, 0, 100, 100, 100];
