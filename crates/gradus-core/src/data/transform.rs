@@ -5,6 +5,9 @@
 //! of the seed given; each kind of augmentation draws from a stream of its own, so that switching one on does not move
 //! the others.
 
+mod colour;
+mod perspective;
+
 use std::cell::RefCell;
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
@@ -13,7 +16,9 @@ use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer
 use image::RgbImage;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::random::{Rng, SliceRandom, purpose, stream};
+use self::colour::Colour;
+use self::perspective::Path;
+use crate::random::{Rng, SliceRandom, stream};
 
 /// From this edge on, `resize = "auto"` crops the border away, as the papers do at 224 pixels.
 const LARGE_VIEW: usize = 160;
@@ -290,15 +295,6 @@ struct Crop<T> {
     height: T,
 }
 
-/// Colour factors, in the order in which they are applied.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Colour {
-    Brightness(f32),
-    Contrast(f32),
-    Saturation(f32),
-    Hue(f32),
-}
-
 /// The random choices behind a training view.
 #[derive(Debug, Clone, PartialEq)]
 struct View {
@@ -393,7 +389,7 @@ impl Transform {
         } else {
             let mut pixels: Vec<f32> = pixels.iter().map(|&value| f32::from(value)).collect();
             for &colour in &view.colours {
-                apply(colour, &mut pixels);
+                colour.apply(&mut pixels);
             }
             self.pack_float(&pixels)
         };
@@ -425,7 +421,7 @@ impl Transform {
             mirror(&mut pixels, self.config.size);
         }
         for colour in view.colours.iter().copied().chain(path.colours(t)) {
-            apply(colour, &mut pixels);
+            colour.apply(&mut pixels);
         }
         let mut values = self.pack_float(&pixels);
         self.erase(&mut values, view.erased);
@@ -612,17 +608,13 @@ impl Transform {
             down,
         );
 
-        let map = projection(corners);
-        let mut output = Vec::with_capacity(self.view_len());
-        for y in 0..size {
-            for x in 0..size {
-                let [px, py] = project(&map, (x as f64 + 0.5) / size as f64, (y as f64 + 0.5) / size as f64);
-                let px = (px - left) / width * across as f64 - 0.5;
-                let py = (py - top) / height * down as f64 - 0.5;
-                output.extend(bilinear(&part, across, down, px, py));
-            }
-        }
-        output
+        let part_corners = corners.map(|[x, y]| {
+            [
+                (x - left) / width * across as f64 - 0.5,
+                (y - top) / height * down as f64 - 0.5,
+            ]
+        });
+        perspective::sample(&part, across, down, part_corners, size)
     }
 
     /// Sets the erased part to the mean colour, which is 0 after normalisation.
@@ -667,59 +659,6 @@ impl Transform {
             }
         }
         values
-    }
-}
-
-/// The path of graded views of a seed.
-#[derive(Debug)]
-struct Path {
-    /// Where the kept part lies in what is left over, 0 to 1 per axis.
-    position: [f64; 2],
-    /// Where each corner moves, -1 to 1 per axis, in units of a quarter of the side at full strength.
-    moves: [[f64; 2]; 4],
-    /// Whether brightness, contrast and saturation grow (+1) or shrink (-1).
-    signs: [f64; 3],
-}
-
-impl Path {
-    fn draw(seed: u64) -> Self {
-        let mut random = stream(seed, &[purpose::GRADED]);
-        let position = std::array::from_fn(|_| random.random());
-        let moves = std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-1.0..=1.0)));
-        let signs = std::array::from_fn(|_| if random.random::<bool>() { 1.0 } else { -1.0 });
-        Self { position, moves, signs }
-    }
-
-    /// Corners (top left, top right, bottom right, bottom left) of the part kept of a crop at strength `t`.
-    ///
-    /// They stay a convex quadrilateral: each moves by less than a quarter of the side, t being below 1.
-    fn corners(&self, crop: Crop<u32>, t: f64) -> [[f64; 2]; 4] {
-        let side = (1.0 - t).max(0.0).sqrt();
-        let crop = [
-            f64::from(crop.left),
-            f64::from(crop.top),
-            f64::from(crop.width),
-            f64::from(crop.height),
-        ];
-        let units = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
-        std::array::from_fn(|corner| {
-            std::array::from_fn(|axis| {
-                let (start, extent) = (crop[axis], crop[2 + axis]);
-                let kept = side * extent;
-                let unit = units[corner][axis] + t / 4.0 * self.moves[corner][axis];
-                start + self.position[axis] * (extent - kept) + unit * kept
-            })
-        })
-    }
-
-    fn colours(&self, t: f64) -> [Colour; 3] {
-        let factor = |sign: f64| (1.0 + sign * t / 2.0) as f32;
-        let [brightness, contrast, saturation] = self.signs.map(factor);
-        [
-            Colour::Brightness(brightness),
-            Colour::Contrast(contrast),
-            Colour::Saturation(saturation),
-        ]
     }
 }
 
@@ -771,108 +710,6 @@ fn mirror<T>(pixels: &mut [T], width: usize) {
         // Reversing values also reversed the channels of each pixel.
         row.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
     }
-}
-
-/// Coefficients `[a, b, c, d, e, f, g, h]` of the projective map of the unit square onto four corners (top left, top
-/// right, bottom right, bottom left): `((a u + b v + c) / w, (d u + e v + f) / w)` with `w = g u + h v + 1`
-/// (Heckbert, 1989, section 2.2.3).
-fn projection([p0, p1, p2, p3]: [[f64; 2]; 4]) -> [f64; 8] {
-    let [sum_x, sum_y] = [p0[0] - p1[0] + p2[0] - p3[0], p0[1] - p1[1] + p2[1] - p3[1]];
-    let ([dx1, dy1], [dx2, dy2]) = ([p1[0] - p2[0], p1[1] - p2[1]], [p3[0] - p2[0], p3[1] - p2[1]]);
-    let determinant = dx1 * dy2 - dx2 * dy1;
-    // Corners on one line (an image squeezed to nothing): fall back to the affine map.
-    let (g, h) = if determinant.abs() < 1e-12 {
-        (0.0, 0.0)
-    } else {
-        (
-            (sum_x * dy2 - dx2 * sum_y) / determinant,
-            (dx1 * sum_y - sum_x * dy1) / determinant,
-        )
-    };
-    [
-        p1[0] - p0[0] + g * p1[0],
-        p3[0] - p0[0] + h * p3[0],
-        p0[0],
-        p1[1] - p0[1] + g * p1[1],
-        p3[1] - p0[1] + h * p3[1],
-        p0[1],
-        g,
-        h,
-    ]
-}
-
-fn project(&[a, b, c, d, e, f, g, h]: &[f64; 8], u: f64, v: f64) -> [f64; 2] {
-    let w = g * u + h * v + 1.0;
-    [(a * u + b * v + c) / w, (d * u + e * v + f) / w]
-}
-
-/// The value between the four pixels around a point; pixel centres have whole coordinates, the border is repeated.
-fn bilinear(pixels: &[u8], width: usize, height: usize, x: f64, y: f64) -> [f32; 3] {
-    let x = x.clamp(0.0, (width - 1) as f64);
-    let y = y.clamp(0.0, (height - 1) as f64);
-    let (left, top) = (x as usize, y as usize);
-    let (right, bottom) = ((left + 1).min(width - 1), (top + 1).min(height - 1));
-    let (fx, fy) = ((x - left as f64) as f32, (y - top as f64) as f32);
-    std::array::from_fn(|channel| {
-        let at = |x: usize, y: usize| f32::from(pixels[(y * width + x) * 3 + channel]);
-        let upper = at(left, top) * (1.0 - fx) + at(right, top) * fx;
-        let lower = at(left, bottom) * (1.0 - fx) + at(right, bottom) * fx;
-        upper * (1.0 - fy) + lower * fy
-    })
-}
-
-/// Luminance with the weights of Pillow's conversion to greyscale.
-fn grey(pixel: &[f32]) -> f32 {
-    0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2]
-}
-
-/// Applies a colour factor to interleaved values 0..255: a blend with black, with the mean grey, with each pixel's own
-/// grey, or a turn of the hue.
-fn apply(colour: Colour, pixels: &mut [f32]) {
-    let blend = |value: f32, other: f32, factor: f32| (other + factor * (value - other)).clamp(0.0, 255.0);
-    match colour {
-        Colour::Brightness(factor) => pixels.iter_mut().for_each(|value| *value = blend(*value, 0.0, factor)),
-        Colour::Contrast(factor) => {
-            // In f64: a sum of many values must not depend on their number.
-            let sum: f64 = pixels.chunks_exact(3).map(|pixel| f64::from(grey(pixel))).sum();
-            let mean = (sum / (pixels.len() / 3).max(1) as f64) as f32;
-            pixels.iter_mut().for_each(|value| *value = blend(*value, mean, factor));
-        }
-        Colour::Saturation(factor) => {
-            for pixel in pixels.chunks_exact_mut(3) {
-                let own = grey(pixel);
-                pixel.iter_mut().for_each(|value| *value = blend(*value, own, factor));
-            }
-        }
-        Colour::Hue(turn) => {
-            for pixel in pixels.chunks_exact_mut(3) {
-                let turned = turn_hue([pixel[0], pixel[1], pixel[2]], turn);
-                pixel.copy_from_slice(&turned);
-            }
-        }
-    }
-}
-
-/// Turns the hue by a share of the colour circle, keeping the largest and smallest channel (value and saturation).
-fn turn_hue([red, green, blue]: [f32; 3], turn: f32) -> [f32; 3] {
-    let (high, low) = (red.max(green).max(blue), red.min(green).min(blue));
-    let range = high - low;
-    if range <= 0.0 {
-        return [red, green, blue];
-    }
-    let hue = if high == red {
-        (green - blue) / range
-    } else if high == green {
-        (blue - red) / range + 2.0
-    } else {
-        (red - green) / range + 4.0
-    };
-    let hue = (hue + 6.0 * turn).rem_euclid(6.0);
-    // Each channel is a trapezoid over the circle, shifted by a third of it.
-    [5.0, 3.0, 1.0].map(|shift: f32| {
-        let position = (shift + hue).rem_euclid(6.0);
-        high - range * position.min(4.0 - position).clamp(0.0, 1.0)
-    })
 }
 
 #[cfg(test)]
@@ -1134,39 +971,6 @@ mod tests {
     }
 
     #[test]
-    fn colours_follow_their_definitions() {
-        let original = [200.0, 100.0, 50.0, 0.0, 10.0, 20.0];
-        let after = |colour| {
-            let mut pixels = original;
-            apply(colour, &mut pixels);
-            pixels
-        };
-        assert_eq!(after(Colour::Brightness(0.5)), [100.0, 50.0, 25.0, 0.0, 5.0, 10.0]);
-        assert_eq!(after(Colour::Brightness(2.0)), [255.0, 200.0, 100.0, 0.0, 20.0, 40.0]);
-        // Greys 124.2 and 8.15, mean 66.175.
-        let flat = after(Colour::Contrast(0.0));
-        assert!(flat.iter().all(|value| (value - 66.175).abs() < 1e-4), "{flat:?}");
-        let grey = after(Colour::Saturation(0.0));
-        assert!(
-            (grey[0] - 124.2).abs() < 1e-4 && grey[0] == grey[2] && (grey[4] - 8.15).abs() < 1e-4,
-            "{grey:?}"
-        );
-        for colour in [
-            Colour::Brightness(1.0),
-            Colour::Contrast(1.0),
-            Colour::Saturation(1.0),
-            Colour::Hue(0.0),
-        ] {
-            assert!(worst(&after(colour), &original) < 1e-3, "{colour:?}");
-        }
-        // A third of the circle turns red into green and green into blue.
-        let near = |turn, expected: [f32; 3]| worst(&turn_hue([200.0, 50.0, 50.0], turn), &expected) < 1e-3;
-        assert!(near(1.0 / 3.0, [50.0, 200.0, 50.0]) && near(-1.0 / 3.0, [50.0, 50.0, 200.0]));
-        assert!(near(0.5, [50.0, 200.0, 200.0]) && near(1.0, [200.0, 50.0, 50.0]));
-        assert_eq!(turn_hue([9.0; 3], 0.3), [9.0; 3]);
-    }
-
-    #[test]
     fn switching_one_augmentation_on_leaves_the_others_where_they_were() {
         let base = TransformConfig {
             brightness: 0.3,
@@ -1270,41 +1074,6 @@ mod tests {
             let warped = transform.warp(&image, Path::draw(seed).corners(crop, 1e-6));
             let resized: Vec<f32> = transform.resize_crop(&image, crop).into_iter().map(f32::from).collect();
             assert!(distance(&warped, &resized) < 2.0, "{}", distance(&warped, &resized));
-        }
-    }
-
-    #[test]
-    fn the_projective_map_takes_the_unit_square_to_the_corners() {
-        for seed in 0..200 {
-            let crop = Crop {
-                left: 3,
-                top: 9,
-                width: 40,
-                height: 25,
-            };
-            let corners = Path::draw(seed).corners(crop, strength(5));
-            let map = projection(corners);
-            for (unit, corner) in [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]].iter().zip(corners) {
-                let [x, y] = project(&map, unit[0], unit[1]);
-                assert!(
-                    (x - corner[0]).abs() < 1e-9 && (y - corner[1]).abs() < 1e-9,
-                    "{corners:?}"
-                );
-            }
-            // Convex at every strength: the cross products of successive sides have one sign.
-            for corner in 0..4 {
-                let [a, b, c] = [0, 1, 2].map(|step| corners[(corner + step) % 4]);
-                assert!(
-                    (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0]) > 0.0,
-                    "{corners:?}"
-                );
-            }
-            // Straight lines stay straight: the centre lies on both diagonals.
-            let [x, y] = project(&map, 0.5, 0.5);
-            for [p, q] in [[0, 2], [1, 3]].map(|pair| pair.map(|corner| corners[corner])) {
-                let cross = (q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]);
-                assert!(cross.abs() < 1e-6, "{cross}");
-            }
         }
     }
 
