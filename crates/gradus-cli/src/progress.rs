@@ -34,8 +34,13 @@ impl Progress {
             self.bar.finish_and_clear();
             let template = "{prefix} {bar:28} {pos}/{len} {msg} {eta} left";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr()).with_style(style);
-            let prefix = if self.label.is_empty() { what.to_owned() } else { format!("{}: {what}", self.label) };
+            self.bar =
+                ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr()).with_style(style);
+            let prefix = if self.label.is_empty() {
+                what.to_owned()
+            } else {
+                format!("{}: {what}", self.label)
+            };
             self.bar.set_prefix(prefix);
             self.bar.enable_steady_tick(Duration::from_millis(500));
             self.what = what.to_owned();
@@ -62,12 +67,21 @@ impl Observer for Progress {
                     self.what.clear();
                 }
             }
-            Event::Step { epoch, step, steps, total_steps, loss, images, .. } => {
+            Event::Step {
+                epoch,
+                step,
+                steps,
+                total_steps,
+                loss,
+                images,
+                ..
+            } => {
                 self.show("training", *total_steps);
                 self.images += images;
                 let speed = self.images as f64 / self.since.elapsed().as_secs_f64().max(1e-6);
                 self.bar.set_position(((epoch - 1) * steps + step) as u64);
-                self.bar.set_message(format!("epoch {epoch} loss {loss:.4} {speed:.0} images/s,"));
+                self.bar
+                    .set_message(format!("epoch {epoch} loss {loss:.4} {speed:.0} images/s,"));
             }
             Event::Warning { message } => {
                 // The same note for each of several runs on one data set helps nobody.
@@ -77,7 +91,8 @@ impl Observer for Progress {
                 }
             }
             Event::Stopped { epoch, reason } => {
-                self.bar.suspend(|| output::note(&format!("stopped after epoch {epoch}: {reason}")));
+                self.bar
+                    .suspend(|| output::note(&format!("stopped after epoch {epoch}: {reason}")));
             }
             Event::Data { .. } | Event::Epoch { .. } | Event::Validation { .. } | Event::Test { .. } => {}
         }

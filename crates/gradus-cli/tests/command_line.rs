@@ -28,12 +28,19 @@ fn refused(arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
     assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
-    assert!(!errors.contains("defect") && !errors.contains("panicked"), "{arguments:?}: {errors}");
+    assert!(
+        !errors.contains("defect") && !errors.contains("panicked"),
+        "{arguments:?}: {errors}"
+    );
     errors
 }
 
 fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).to_str().expect("temporary paths are UTF-8").to_owned()
+    folder
+        .join(name)
+        .to_str()
+        .expect("temporary paths are UTF-8")
+        .to_owned()
 }
 
 /// Options for a run of seconds: few small plants, a small network.
@@ -60,7 +67,11 @@ const SMALL: [&str; 18] = [
 
 fn train(out: &str, more: &[&str]) -> Vec<String> {
     let fixed = ["train", "--json", "--out", out].into_iter();
-    fixed.chain(SMALL).chain(more.iter().copied()).map(str::to_owned).collect()
+    fixed
+        .chain(SMALL)
+        .chain(more.iter().copied())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn as_refs(arguments: &[String]) -> Vec<&str> {
@@ -74,12 +85,30 @@ fn a_run_trains_evaluates_and_embeds() {
     for preset in ["proxy-anchor", "sgar", "sgar-released", "gradus"] {
         let out = format!("{out}-{preset}");
         let result = json(&as_refs(&train(&out, &["--preset", preset, "--epochs", "2"])));
-        for key in ["recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "rho", "density", "order_preservation"] {
-            let value = result[key].as_f64().unwrap_or_else(|| panic!("{preset}: no {key} in {result}"));
+        for key in [
+            "recall@1",
+            "recall@2",
+            "recall@4",
+            "recall@8",
+            "map@r",
+            "r_precision",
+            "rho",
+            "density",
+            "order_preservation",
+        ] {
+            let value = result[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{preset}: no {key} in {result}"));
             assert!(value.is_finite(), "{preset}: {key} = {value}");
         }
         assert_eq!(result["epochs"], 2);
-        for file in ["config.toml", "events.jsonl", "metrics.json", "model.safetensors", "checkpoints/epoch-0002/position.json"] {
+        for file in [
+            "config.toml",
+            "events.jsonl",
+            "metrics.json",
+            "model.safetensors",
+            "checkpoints/epoch-0002/position.json",
+        ] {
             assert!(Path::new(&out).join(file).exists(), "{preset}: no {file}");
         }
         let steps = std::fs::read_to_string(Path::new(&out).join("events.jsonl")).unwrap();
@@ -87,7 +116,10 @@ fn a_run_trains_evaluates_and_embeds() {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64())
             .collect();
-        assert!(losses.len() == 2 && losses[1] < losses[0], "{preset}: the loss does not fall: {losses:?}");
+        assert!(
+            losses.len() == 2 && losses[1] < losses[0],
+            "{preset}: the loss does not fall: {losses:?}"
+        );
     }
     let run_folder = format!("{out}-proxy-anchor");
     let stored: Value =
@@ -97,16 +129,46 @@ fn a_run_trains_evaluates_and_embeds() {
     assert_eq!(again["map@r"], stored["map@r"]);
 
     let images = path(folder.path(), "images");
-    json(&["data", "generate", "flora", "--species", "3", "--images", "2", "--size", "32", "--out", &images, "--json"]);
+    json(&[
+        "data",
+        "generate",
+        "flora",
+        "--species",
+        "3",
+        "--images",
+        "2",
+        "--size",
+        "32",
+        "--out",
+        &images,
+        "--json",
+    ]);
     let mut written = Vec::new();
     for extension in ["npy", "safetensors", "parquet"] {
         let file = path(folder.path(), &format!("e.{extension}"));
-        let result = json(&["embed", "--run", &run_folder, "--images", &images, "--out", &file, "--json"]);
+        let result = json(&[
+            "embed",
+            "--run",
+            &run_folder,
+            "--images",
+            &images,
+            "--out",
+            &file,
+            "--json",
+        ]);
         assert_eq!((&result["images"], &result["width"]), (&6.into(), &64.into()));
         written.push(gradus_core::embeddings::read(Path::new(&file)).unwrap());
     }
-    assert!(written.iter().all(|set| set.values == written[0].values && set.labels == [0, 0, 1, 1, 2, 2]));
-    assert!(written[0].ids[5].ends_with("0001.png") || written[0].ids[5].ends_with("0002.png"), "{}", written[0].ids[5]);
+    assert!(
+        written
+            .iter()
+            .all(|set| set.values == written[0].values && set.labels == [0, 0, 1, 1, 2, 2])
+    );
+    assert!(
+        written[0].ids[5].ends_with("0001.png") || written[0].ids[5].ends_with("0002.png"),
+        "{}",
+        written[0].ids[5]
+    );
 }
 
 #[test]
@@ -155,14 +217,24 @@ fn a_killed_run_continues_to_identical_weights() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!Path::new(&killed).join("model.safetensors").exists(), "the run ended before it was killed");
+    assert!(
+        !Path::new(&killed).join("model.safetensors").exists(),
+        "the run ended before it was killed"
+    );
 
     let result = json(&["train", "--resume", &killed, "--json"]);
     assert_eq!(result["recall@1"], expected["recall@1"]);
     let bytes = |run: &str| std::fs::read(Path::new(run).join("model.safetensors")).unwrap();
     assert!(bytes(&whole) == bytes(&killed), "the resumed run has other weights");
     let epochs = std::fs::read_to_string(Path::new(&killed).join("events.jsonl")).unwrap();
-    assert_eq!(epochs.lines().filter(|line| line.contains("\"event\":\"epoch\"")).count(), 6, "{epochs}");
+    assert_eq!(
+        epochs
+            .lines()
+            .filter(|line| line.contains("\"event\":\"epoch\""))
+            .count(),
+        6,
+        "{epochs}"
+    );
 }
 
 #[test]
@@ -171,7 +243,9 @@ fn a_frozen_trunk_trains_only_the_head() {
     let weights = |name: &str, epochs: &str| {
         let out = path(folder.path(), name);
         json(&as_refs(&train(&out, &["--freeze-trunk", "--epochs", epochs])));
-        gradus::state::read_safetensors(&Path::new(&out).join("model.safetensors")).unwrap().0
+        gradus::state::read_safetensors(&Path::new(&out).join("model.safetensors"))
+            .unwrap()
+            .0
     };
     let (before, after) = (weights("before", "0"), weights("after", "2"));
     for (before, after) in before.iter().zip(&after) {
@@ -188,7 +262,9 @@ fn bad_input_is_refused_in_words() {
     let image = |name: &str, size: u32| {
         let file = folder.path().join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        image::RgbImage::from_fn(size, size, |x, y| image::Rgb([x as u8, y as u8, 7])).save(file).unwrap();
+        image::RgbImage::from_fn(size, size, |x, y| image::Rgb([x as u8, y as u8, 7]))
+            .save(file)
+            .unwrap();
     };
     let message = refused(&["train", "--data", &at("nowhere"), "--out", &at("o1")]);
     assert!(message.contains("nowhere"), "{message}");
@@ -205,11 +281,27 @@ fn bad_input_is_refused_in_words() {
             image(&format!("small/{class}/{number}.png"), 20);
         }
     }
-    let message = refused(&["train", "--data", &at("small"), "--size", "32", "--width", "64", "--out", &at("o4")]);
-    assert!(message.contains("needs 16 different classes") || message.contains("classes"), "{message}");
+    let message = refused(&[
+        "train",
+        "--data",
+        &at("small"),
+        "--size",
+        "32",
+        "--width",
+        "64",
+        "--out",
+        &at("o4"),
+    ]);
+    assert!(
+        message.contains("needs 16 different classes") || message.contains("classes"),
+        "{message}"
+    );
     std::fs::write(at("small/a/0.png"), b"").unwrap();
     let message = refused(&["train", "--data", &at("small"), "--size", "32", "--out", &at("o5")]);
-    assert!(message.contains("0.png") && message.contains("--max-bad-images"), "{message}");
+    assert!(
+        message.contains("0.png") && message.contains("--max-bad-images"),
+        "{message}"
+    );
 
     let message = refused(&["train", "--set", "train.epoch=3", "--out", &at("o6")]);
     assert!(message.contains("did you mean `epochs`"), "{message}");
@@ -228,7 +320,11 @@ fn bad_input_is_refused_in_words() {
     assert!(message.contains("--features cuda"), "{message}");
     for number in 1..=10 {
         let left = folder.path().join(format!("o{number}"));
-        assert!(!left.join("model.safetensors").exists(), "{} was written", left.display());
+        assert!(
+            !left.join("model.safetensors").exists(),
+            "{} was written",
+            left.display()
+        );
     }
 }
 
@@ -236,9 +332,22 @@ fn bad_input_is_refused_in_words() {
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let out = path(folder.path(), "run");
-    let arguments = train(&out, &["--epochs", "3", "--set", "optimizer.rate=1e30", "--set", "optimizer.clipping=\"none\""]);
+    let arguments = train(
+        &out,
+        &[
+            "--epochs",
+            "3",
+            "--set",
+            "optimizer.rate=1e30",
+            "--set",
+            "optimizer.clipping=\"none\"",
+        ],
+    );
     let message = refused(&as_refs(&arguments));
-    assert!(message.contains("epoch") && message.contains("step") && message.contains("last good checkpoint"), "{message}");
+    assert!(
+        message.contains("epoch") && message.contains("step") && message.contains("last good checkpoint"),
+        "{message}"
+    );
     assert!(Path::new(&out).join("checkpoints/epoch-0000/position.json").exists());
     assert!(!Path::new(&out).join("model.safetensors").exists());
 }
@@ -255,11 +364,24 @@ fn lists_and_configurations_print_what_they_say() {
         ("metrics", "map@r"),
     ] {
         let listed = json(&["list", what, "--json"]);
-        let names: Vec<&str> = listed[what].as_array().unwrap().iter().filter_map(|entry| entry["name"].as_str()).collect();
+        let names: Vec<&str> = listed[what]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|entry| entry["name"].as_str())
+            .collect();
         assert!(names.contains(&name), "{what}: {names:?}");
         assert!(run(&["list", what]).status.success());
     }
-    let shown = json(&["config", "show", "--preset", "sgar", "--set", "loss.proxy-anchor.alpha=16", "--json"]);
+    let shown = json(&[
+        "config",
+        "show",
+        "--preset",
+        "sgar",
+        "--set",
+        "loss.proxy-anchor.alpha=16",
+        "--json",
+    ]);
     assert_eq!(shown["loss"]["proxy-anchor"]["alpha"], 16.0);
     assert_eq!(json(&["doctor", "--json"])["ok"], true);
 }

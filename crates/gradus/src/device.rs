@@ -98,7 +98,10 @@ pub fn compiled_backends() -> Vec<&'static str> {
     names
 }
 
-#[allow(clippy::disallowed_methods, reason = "this file is the one place that names backends")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this file is the one place that names backends"
+)]
 fn processor() -> Device {
     Device::flex()
 }
@@ -144,11 +147,19 @@ mod tests {
 
     #[test]
     fn every_choice_reads_back_what_it_prints() {
-        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(2), DeviceChoice::Wgpu(1)] {
+        for choice in [
+            DeviceChoice::Auto,
+            DeviceChoice::Cpu,
+            DeviceChoice::Cuda(2),
+            DeviceChoice::Wgpu(1),
+        ] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         for wrong in ["", "cpu:1", "cuda:x", "metal"] {
-            assert!(wrong.parse::<DeviceChoice>().unwrap_err().contains("expected auto"), "{wrong}");
+            assert!(
+                wrong.parse::<DeviceChoice>().unwrap_err().contains("expected auto"),
+                "{wrong}"
+            );
         }
     }
 

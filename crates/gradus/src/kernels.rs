@@ -17,7 +17,11 @@ pub fn processor_features() -> Vec<&'static str> {
     ];
     #[cfg(not(target_arch = "x86_64"))]
     let found: [(&'static str, bool); 0] = [];
-    found.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+    found
+        .into_iter()
+        .filter(|(_, present)| *present)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// The largest absolute difference between the kernels and plain Burn, forward and both gradients, over the kinds of
@@ -28,17 +32,63 @@ pub fn processor_features() -> Vec<&'static str> {
 #[must_use]
 pub fn self_check(device: &Device) -> f64 {
     let kinds = [
-        (8, 8, 16, 3, Conv2dOptions { stride: [1, 1], padding: [[1, 1], [1, 1]], dilation: [1, 1], groups: 1 }),
-        (3, 3, 16, 7, Conv2dOptions { stride: [2, 2], padding: [[3, 3], [3, 3]], dilation: [1, 1], groups: 1 }),
-        (16, 1, 16, 3, Conv2dOptions { stride: [2, 2], padding: [[0, 1], [0, 1]], dilation: [1, 1], groups: 16 }),
-        (16, 16, 24, 1, Conv2dOptions { stride: [1, 1], padding: [[0, 0], [0, 0]], dilation: [1, 1], groups: 1 }),
+        (
+            8,
+            8,
+            16,
+            3,
+            Conv2dOptions {
+                stride: [1, 1],
+                padding: [[1, 1], [1, 1]],
+                dilation: [1, 1],
+                groups: 1,
+            },
+        ),
+        (
+            3,
+            3,
+            16,
+            7,
+            Conv2dOptions {
+                stride: [2, 2],
+                padding: [[3, 3], [3, 3]],
+                dilation: [1, 1],
+                groups: 1,
+            },
+        ),
+        (
+            16,
+            1,
+            16,
+            3,
+            Conv2dOptions {
+                stride: [2, 2],
+                padding: [[0, 1], [0, 1]],
+                dilation: [1, 1],
+                groups: 16,
+            },
+        ),
+        (
+            16,
+            16,
+            24,
+            1,
+            Conv2dOptions {
+                stride: [1, 1],
+                padding: [[0, 0], [0, 0]],
+                dilation: [1, 1],
+                groups: 1,
+            },
+        ),
     ];
     let device = device.clone().autodiff();
     let mut largest = 0f64;
     for (number, (channels, depth, outputs, side, options)) in kinds.into_iter().enumerate() {
         let draw = |part: u64, shape: [usize; 4]| {
             let mut stream = random::stream(0, &[number as u64, part]);
-            let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.random::<f32>() - 0.5).collect();
+            let values: Vec<f32> = (0..shape.iter().product())
+                .map(|_| stream.random::<f32>() - 0.5)
+                .collect();
             Tensor::<4>::from_data(TensorData::new(values, shape), &device).require_grad()
         };
         let run = |implementation| {
@@ -54,7 +104,9 @@ pub fn self_check(device: &Device) -> f64 {
         };
         let plain = run(Implementation::Stock);
         let own = run(Implementation::Own);
-        let scale = plain.iter().fold(1f64, |scale, value| scale.max(f64::from(value.abs())));
+        let scale = plain
+            .iter()
+            .fold(1f64, |scale, value| scale.max(f64::from(value.abs())));
         for (a, b) in plain.iter().zip(&own) {
             largest = largest.max(f64::from((a - b).abs()) / scale);
         }
@@ -63,7 +115,9 @@ pub fn self_check(device: &Device) -> f64 {
 }
 
 fn host(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.try_into_vec_as::<f32>().expect("a device that computed a tensor can hand it back")
+    tensor
+        .try_into_vec_as::<f32>()
+        .expect("a device that computed a tensor can hand it back")
 }
 
 #[cfg(test)]

@@ -440,7 +440,7 @@ mod tests {
             shape: vec![4],
             values: vec![1.0; 4],
         };
-        write_safetensors(&path, &[array.clone()], &BTreeMap::new()).unwrap();
+        write_safetensors(&path, std::slice::from_ref(&array), &BTreeMap::new()).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();

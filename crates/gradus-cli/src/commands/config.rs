@@ -13,7 +13,11 @@ pub(crate) fn run(arguments: &ConfigCommand) -> Outcome {
             let mut layers = layers::of_source(source)?;
             layers::put_overrides(&mut layers, source)?;
             let config = layers::resolve(layers)?;
-            if *json { output::json(&serde_json::to_value(&config)?) } else { output::text(&toml::to_string(&config)?) }
+            if *json {
+                output::json(&serde_json::to_value(&config)?)
+            } else {
+                output::text(&toml::to_string(&config)?)
+            }
         }
         ConfigAction::Check { file } => {
             let name = Overlay::preset_of_file(file)?.unwrap_or_else(|| layers::DEFAULT_PRESET.to_owned());

@@ -13,15 +13,32 @@ use crate::output;
 
 pub(crate) fn run(arguments: &Data) -> Outcome {
     match &arguments.command {
-        DataCommand::Inspect { paths, layout, train_classes, test_classes, quick, json } => {
+        DataCommand::Inspect {
+            paths,
+            layout,
+            train_classes,
+            test_classes,
+            quick,
+            json,
+        } => {
             let layout = layout.as_deref().map(str::parse::<Layout>).transpose();
             let layout = layout.map_err(|problem| Failure::new(format!("--layout: {problem}")))?;
-            let (first, with) = paths.split_first().ok_or_else(|| Failure::new("expected a path to inspect"))?;
-            let config = DataConfig { path: first.clone(), with: with.to_vec(), layout, ..DataConfig::default() };
+            let (first, with) = paths
+                .split_first()
+                .ok_or_else(|| Failure::new("expected a path to inspect"))?;
+            let config = DataConfig {
+                path: first.clone(),
+                with: with.to_vec(),
+                layout,
+                ..DataConfig::default()
+            };
             let dataset = prepare::read(&config)?;
             let selection = |text: &Option<String>, flag: &str| {
                 text.as_deref()
-                    .map(|text| text.parse().map_err(|problem| Failure::new(format!("{flag}: {problem}"))))
+                    .map(|text| {
+                        text.parse()
+                            .map_err(|problem| Failure::new(format!("{flag}: {problem}")))
+                    })
                     .transpose()
             };
             let options = SplitOptions {
@@ -29,14 +46,30 @@ pub(crate) fn run(arguments: &Data) -> Outcome {
                 test_classes: selection(test_classes, "--test-classes")?,
             };
             let check = |source: &gradus_core::data::Source| {
-                image::decode(source).map(|pixels| pixels.dimensions()).map_err(|error| error.to_string())
+                image::decode(source)
+                    .map(|pixels| pixels.dimensions())
+                    .map_err(|error| error.to_string())
             };
             let report = inspect_split(&dataset, &options, if *quick { None } else { Some(&check) });
-            if *json { output::json(&serde_json::to_value(&report)?) } else { output::text(&report.to_string()) }
+            if *json {
+                output::json(&serde_json::to_value(&report)?)
+            } else {
+                output::text(&report.to_string())
+            }
         }
-        DataCommand::Generate { name, out, species, images, size, seed, json } => {
+        DataCommand::Generate {
+            name,
+            out,
+            species,
+            images,
+            size,
+            seed,
+            json,
+        } => {
             if name != "flora" {
-                return Err(Failure::new(format!("unknown embedded data set `{name}`: expected flora")));
+                return Err(Failure::new(format!(
+                    "unknown embedded data set `{name}`: expected flora"
+                )));
             }
             let standard = FloraConfig::default();
             let config = FloraConfig {

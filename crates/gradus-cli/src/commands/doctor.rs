@@ -11,7 +11,10 @@ use crate::failure::{Failure, Outcome};
 use crate::output;
 
 pub(crate) fn run(arguments: &Doctor) -> Outcome {
-    let choice: DeviceChoice = arguments.device.parse().map_err(|problem| Failure::new(format!("--device: {problem}")))?;
+    let choice: DeviceChoice = arguments
+        .device
+        .parse()
+        .map_err(|problem| Failure::new(format!("--device: {problem}")))?;
     let device = choice.resolve().map_err(Failure::new)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let features = kernels::processor_features();
@@ -39,13 +42,27 @@ pub(crate) fn run(arguments: &Doctor) -> Outcome {
              kernels against plain Burn: largest difference {difference:.1e} in {milliseconds:.0} ms{}\nfolder {}: {}",
             env!("CARGO_PKG_VERSION"),
             compiled_backends().join(", "),
-            if features.is_empty() { "none".to_owned() } else { features.join(", ") },
+            if features.is_empty() {
+                "none".to_owned()
+            } else {
+                features.join(", ")
+            },
             if sound { "" } else { "  <- too large" },
             here.display(),
-            if writable { "writable" } else { "NOT writable: run gradus elsewhere or give --out" },
+            if writable {
+                "writable"
+            } else {
+                "NOT writable: run gradus elsewhere or give --out"
+            },
         ))?;
     }
-    if sound { Ok(()) } else { Err(Failure::new("the kernels disagree with plain Burn on this machine: please report it with the output above")) }
+    if sound {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            "the kernels disagree with plain Burn on this machine: please report it with the output above",
+        ))
+    }
 }
 
 fn tempfile_in(folder: &std::path::Path) -> bool {

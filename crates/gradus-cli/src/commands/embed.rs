@@ -28,12 +28,23 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
     for (_, message) in bad.iter().take(10) {
         output::note(&format!("left out: {message}"));
     }
-    let good: Vec<usize> = all.into_iter().filter(|index| bad.iter().all(|(item, _)| item != index)).collect();
+    let good: Vec<usize> = all
+        .into_iter()
+        .filter(|index| bad.iter().all(|(item, _)| item != index))
+        .collect();
     let (embedder, _) = load_embedder(&arguments.run, &config)?;
     let images = Images::new(&config, &items, &prepare::new_cache(0, 0))?;
     let labels = good.iter().map(|&index| items[index].class).collect();
     let mut progress = Progress::new("");
-    let set = embed(&embedder, &images, &good, labels, Output::Embedding, "embedding", &mut progress)?;
+    let set = embed(
+        &embedder,
+        &images,
+        &good,
+        labels,
+        Output::Embedding,
+        "embedding",
+        &mut progress,
+    )?;
     drop(progress);
     let written = embeddings::write(&set, &arguments.out)?;
     if arguments.json {
@@ -43,5 +54,10 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         }));
     }
     let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
-    output::text(&format!("{} images embedded, {} numbers each\nwritten: {}", set.len(), set.dim, files.join(", ")))
+    output::text(&format!(
+        "{} images embedded, {} numbers each\nwritten: {}",
+        set.len(),
+        set.dim,
+        files.join(", ")
+    ))
 }

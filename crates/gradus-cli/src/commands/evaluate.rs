@@ -25,7 +25,10 @@ pub(crate) fn run(arguments: &Evaluate) -> Outcome {
     }
     layers::put_data(&mut layers, &arguments.data)?;
     if !arguments.recall.is_empty() {
-        let levels = arguments.recall.iter().map(|&level| toml::Value::Integer(i64::try_from(level).unwrap_or(i64::MAX)));
+        let levels = arguments
+            .recall
+            .iter()
+            .map(|&level| toml::Value::Integer(i64::try_from(level).unwrap_or(i64::MAX)));
         layers.insert("evaluation.recall", toml::Value::Array(levels.collect()));
     }
     if let Some(device) = &arguments.device {
@@ -36,8 +39,15 @@ pub(crate) fn run(arguments: &Evaluate) -> Outcome {
     let data = PreparedData::new(&config, &mut progress)?;
     let (embedder, _) = load_embedder(&arguments.run, &config)?;
     let images = Images::new(&config, &data.items, &data.cache)?;
-    let result =
-        trainer::measure(&embedder, &images, &data.dataset, &data.test, &config, "test classes", &mut progress)?;
+    let result = trainer::measure(
+        &embedder,
+        &images,
+        &data.dataset,
+        &data.test,
+        &config,
+        "test classes",
+        &mut progress,
+    )?;
     drop(progress);
     let measures = trainer::measures(&result);
     if arguments.json {
@@ -84,7 +94,11 @@ pub(crate) fn load_embedder(folder: &Path, config: &Config) -> Result<(Embedder,
     model.weights = None;
     let embedder = model.init(config.seed, &device)?;
     let (arrays, _) = read_safetensors(&path).map_err(Failure::new)?;
-    let embedder = load_named_arrays(embedder, &arrays)
-        .map_err(|problem| Failure::new(format!("{} does not fit the configuration of its run: {problem}", path.display())))?;
+    let embedder = load_named_arrays(embedder, &arrays).map_err(|problem| {
+        Failure::new(format!(
+            "{} does not fit the configuration of its run: {problem}",
+            path.display()
+        ))
+    })?;
     Ok((embedder.valid(), device))
 }

@@ -41,11 +41,16 @@ pub(crate) fn put_overrides(layers: &mut Overlay, source: &Source) -> Result<(),
 pub(crate) fn put_data(layers: &mut Overlay, flags: &DataFlags) -> Result<(), Failure> {
     if let Some((first, with)) = flags.data.split_first() {
         layers.insert("data.path", path_value(first)?);
-        let with = with.iter().map(|path| path_value(path)).collect::<Result<Vec<_>, _>>()?;
+        let with = with
+            .iter()
+            .map(|path| path_value(path))
+            .collect::<Result<Vec<_>, _>>()?;
         layers.insert("data.with", Value::Array(with));
     }
     if let Some(layout) = &flags.layout {
-        let layout: Layout = layout.parse().map_err(|problem| Failure::new(format!("--layout: {problem}")))?;
+        let layout: Layout = layout
+            .parse()
+            .map_err(|problem| Failure::new(format!("--layout: {problem}")))?;
         layers.insert("data.layout", layout.name());
     }
     if let Some(classes) = &flags.train_classes {
@@ -62,9 +67,12 @@ pub(crate) fn put_data(layers: &mut Overlay, flags: &DataFlags) -> Result<(), Fa
 
 /// A path as a value of the configuration.
 pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
-    let text = path
-        .to_str()
-        .ok_or_else(|| Failure::new(format!("the path {} is not valid UTF-8, which the configuration needs", path.display())))?;
+    let text = path.to_str().ok_or_else(|| {
+        Failure::new(format!(
+            "the path {} is not valid UTF-8, which the configuration needs",
+            path.display()
+        ))
+    })?;
     Ok(Value::String(text.to_owned()))
 }
 
@@ -72,7 +80,9 @@ pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
 /// normalisation the file asks for, and frozen batch-norm statistics (small batches of few classes would spoil them).
 pub(crate) fn resolve(mut layers: Overlay) -> Result<Config, Failure> {
     let config = layers.resolve()?;
-    let Some(weights) = &config.model.weights else { return Ok(config) };
+    let Some(weights) = &config.model.weights else {
+        return Ok(config);
+    };
     if !layers.mentions("model.freeze-batch-norm") {
         layers.insert("model.freeze-batch-norm", true);
     }
@@ -81,7 +91,10 @@ pub(crate) fn resolve(mut layers: Overlay) -> Result<Config, Failure> {
     }
     if let Some((mean, deviation)) = models::weights::read_info(weights)?.normalisation {
         for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {
-            layers.insert(key, Value::Array(values.iter().map(|&value| Value::Float(f64::from(value))).collect()));
+            layers.insert(
+                key,
+                Value::Array(values.iter().map(|&value| Value::Float(f64::from(value))).collect()),
+            );
         }
     }
     Ok(layers.resolve()?)

@@ -36,7 +36,11 @@ pub(crate) fn run(arguments: &List) -> Outcome {
     }
     let mut lines = Vec::new();
     for entry in entries {
-        let paper = if entry.paper.is_empty() { String::new() } else { format!(" ({})", entry.paper) };
+        let paper = if entry.paper.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", entry.paper)
+        };
         lines.push(format!("{}\n    {}{paper}", entry.name, entry.about));
         if let Value::Object(defaults) = &entry.defaults
             && !defaults.is_empty()
@@ -49,12 +53,25 @@ pub(crate) fn run(arguments: &List) -> Outcome {
 }
 
 fn entry(name: &str, about: &str, paper: String, defaults: Value) -> Entry {
-    Entry { name: name.to_owned(), about: about.to_owned(), paper, defaults }
+    Entry {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        paper,
+        defaults,
+    }
 }
 
 fn losses() -> Vec<Entry> {
     let info = losses::info().into_iter();
-    info.map(|loss| entry(loss.name, loss.summary, format!("{}, {}", loss.paper, loss.year), loss.defaults)).collect()
+    info.map(|loss| {
+        entry(
+            loss.name,
+            loss.summary,
+            format!("{}, {}", loss.paper, loss.year),
+            loss.defaults,
+        )
+    })
+    .collect()
 }
 
 fn backbones() -> Vec<Entry> {
@@ -65,16 +82,23 @@ fn backbones() -> Vec<Entry> {
                 "{} features; images of {} px usual, {} px at least",
                 backbone.feature_width, backbone.default_size, backbone.minimum_size
             );
-            let options = models::BackboneConfig::by_name(backbone.name).ok().and_then(|config| serde_json::to_value(config).ok());
+            let options = models::BackboneConfig::by_name(backbone.name)
+                .ok()
+                .and_then(|config| serde_json::to_value(config).ok());
             // The configuration is tagged by the name: its inside are the options.
-            let defaults = options.and_then(|value| value.get(backbone.name).cloned()).unwrap_or(Value::Null);
+            let defaults = options
+                .and_then(|value| value.get(backbone.name).cloned())
+                .unwrap_or(Value::Null);
             entry(backbone.name, &about, backbone.paper.to_owned(), defaults)
         })
         .collect()
 }
 
 fn datasets() -> Vec<Entry> {
-    Layout::all().into_iter().map(|(layout, about)| entry(layout.name(), about, String::new(), Value::Null)).collect()
+    Layout::all()
+        .into_iter()
+        .map(|(layout, about)| entry(layout.name(), about, String::new(), Value::Null))
+        .collect()
 }
 
 fn presets() -> Vec<Entry> {
@@ -92,7 +116,9 @@ fn samplers() -> Vec<Entry> {
         .into_iter()
         .map(|sampler| {
             let options = serde_json::to_value(&sampler.defaults).ok();
-            let defaults = options.and_then(|value| value.get(sampler.name).cloned()).unwrap_or(Value::Null);
+            let defaults = options
+                .and_then(|value| value.get(sampler.name).cloned())
+                .unwrap_or(Value::Null);
             entry(sampler.name, sampler.summary, String::new(), defaults)
         })
         .collect()
@@ -108,6 +134,13 @@ fn metrics() -> Vec<Entry> {
 fn generators() -> Vec<Entry> {
     intra_class::synthesis::GENERATORS
         .iter()
-        .map(|generator| entry(generator.name, generator.summary, generator.paper.to_owned(), Value::Null))
+        .map(|generator| {
+            entry(
+                generator.name,
+                generator.summary,
+                generator.paper.to_owned(),
+                Value::Null,
+            )
+        })
         .collect()
 }

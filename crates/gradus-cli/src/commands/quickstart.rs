@@ -22,7 +22,10 @@ const MEASURES: [&str; 3] = ["recall@1", "map@r", "order_preservation"];
 pub(crate) fn run(arguments: &Quickstart) -> Outcome {
     let started = Instant::now();
     let interrupted = stop_on_interrupt();
-    let out = arguments.out.clone().unwrap_or_else(|| layers::new_run_folder("quickstart"));
+    let out = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| layers::new_run_folder("quickstart"));
     let configure = |preset: &str, epochs: Option<usize>| -> Result<Config, Failure> {
         let mut layers = Overlay::preset(preset)?;
         layers.put(toml::from_str(include_str!("quickstart.toml"))?);
@@ -35,7 +38,14 @@ pub(crate) fn run(arguments: &Quickstart) -> Outcome {
         Ok(layers.resolve()?)
     };
     let measured = |name: &str, config: &Config, data: &PreparedData| -> Result<RunReport, Failure> {
-        train(config, data, &out.join(name), false, &mut Progress::new(name), &interrupted)
+        train(
+            config,
+            data,
+            &out.join(name),
+            false,
+            &mut Progress::new(name),
+            &interrupted,
+        )
     };
     // The network as it is drawn: no training, no head from the data.
     let mut untrained = configure(PRESETS[0], Some(0))?;
@@ -57,12 +67,17 @@ fn print(
 ) -> Outcome {
     let chosen = |report: &RunReport| {
         let all = report.to_json();
-        MEASURES.iter().map(|&name| (name.to_owned(), all.get(name).cloned().unwrap_or(Value::Null))).collect::<Map<_, _>>()
+        MEASURES
+            .iter()
+            .map(|&name| (name.to_owned(), all.get(name).cloned().unwrap_or(Value::Null)))
+            .collect::<Map<_, _>>()
     };
     let seconds = (seconds * 10.0).round() / 10.0;
     if arguments.json {
-        let presets: Map<String, Value> =
-            results[1..].iter().map(|(name, report)| ((*name).to_owned(), Value::Object(chosen(report)))).collect();
+        let presets: Map<String, Value> = results[1..]
+            .iter()
+            .map(|(name, report)| ((*name).to_owned(), Value::Object(chosen(report))))
+            .collect();
         return output::json(&json!({
             "presets": presets,
             "untrained": chosen(&results[0].1),
@@ -70,7 +85,12 @@ fn print(
             "runs": out.display().to_string(),
         }));
     }
-    let mut rows = vec![std::iter::once("unseen species").chain(MEASURES).map(str::to_owned).collect::<Vec<_>>()];
+    let mut rows = vec![
+        std::iter::once("unseen species")
+            .chain(MEASURES)
+            .map(str::to_owned)
+            .collect::<Vec<_>>(),
+    ];
     for (name, report) in results {
         let values = chosen(report).values().map(super::train::number).collect::<Vec<_>>();
         rows.push(std::iter::once((*name).to_owned()).chain(values).collect());

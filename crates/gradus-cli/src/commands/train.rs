@@ -25,7 +25,10 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         }
         None => {
             let config = configuration(arguments)?;
-            let folder = arguments.out.clone().unwrap_or_else(|| layers::new_run_folder(&config.preset));
+            let folder = arguments
+                .out
+                .clone()
+                .unwrap_or_else(|| layers::new_run_folder(&config.preset));
             (config, folder, false)
         }
     };
@@ -36,7 +39,12 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         return output::json(&Value::Object(report.to_json()));
     }
     let mut rows = vec![vec!["measure".to_owned(), "value".to_owned()]];
-    rows.extend(report.to_json().iter().map(|(name, value)| vec![name.clone(), number(value)]));
+    rows.extend(
+        report
+            .to_json()
+            .iter()
+            .map(|(name, value)| vec![name.clone(), number(value)]),
+    );
     output::text(&format!("{}\n\nrun folder: {}", output::table(&rows), folder.display()))
 }
 
@@ -76,7 +84,8 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
         layers.insert("model.freeze-trunk", true);
     }
     if let Some(seed) = arguments.seed {
-        let seed = i64::try_from(seed).map_err(|_| Failure::new(format!("--seed {seed}: expected a number below 2^63")))?;
+        let seed =
+            i64::try_from(seed).map_err(|_| Failure::new(format!("--seed {seed}: expected a number below 2^63")))?;
         layers.insert("seed", seed);
     }
     if let Some(device) = &arguments.device {
@@ -88,7 +97,8 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
 
 /// A backbone of a name with default options, as a section.
 fn backbone_section(name: &str) -> Result<toml::Value, Failure> {
-    let backbone = BackboneConfig::by_name(name).map_err(|problem| Failure::new(format!("--backbone {name}: {problem}")))?;
+    let backbone =
+        BackboneConfig::by_name(name).map_err(|problem| Failure::new(format!("--backbone {name}: {problem}")))?;
     Ok(toml::Value::try_from(backbone)?)
 }
 
@@ -108,7 +118,9 @@ fn resumed_folder(folder: &Path, arguments: &Train) -> Result<PathBuf, Failure> 
             out.display()
         ))),
         (true, Some(out)) => Ok(out.clone()),
-        (true, None) => Err(Failure::new("--resume needs the folder of the run, for example --resume runs/gradus-001")),
+        (true, None) => Err(Failure::new(
+            "--resume needs the folder of the run, for example --resume runs/gradus-001",
+        )),
     }
 }
 

@@ -170,7 +170,8 @@ pub fn inspect_split(dataset: &Dataset, options: &SplitOptions, check: Option<Im
         .map(|(item, _)| item.source.name())
         .collect();
 
-    let checked: Option<Vec<(usize, Result<(u32, u32), String>)>> = check.map(|check| {
+    type Checked = (usize, Result<(u32, u32), String>);
+    let checked: Option<Vec<Checked>> = check.map(|check| {
         let there: Vec<usize> = (0..images).filter(|item| present[*item]).collect();
         there
             .into_par_iter()

@@ -51,6 +51,8 @@ pub struct TransformConfig {
     pub hue: f64,
     /// Probability that a rectangle of 2 to 33 % of the view is erased (default 0; Zhong et al., 2020).
     pub random_erasing: f64,
+    /// Degrees by which graded views turn at full strength (default 0: SSR's views do not turn).
+    pub graded_rotation: f64,
     /// Mean of each channel, of values in 0..1 (default ImageNet's).
     pub mean: [f32; 3],
     /// Standard deviation of each channel, of values in 0..1 (default ImageNet's).
@@ -72,6 +74,7 @@ impl Default for TransformConfig {
             saturation: 0.0,
             hue: 0.0,
             random_erasing: 0.0,
+            graded_rotation: 0.0,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
             interpolation: Interpolation::Bilinear,
@@ -244,6 +247,7 @@ impl TransformConfig {
         within("saturation", self.saturation, f64::INFINITY)?;
         within("hue", self.hue, 0.5)?;
         within("random-erasing", self.random_erasing, 1.0)?;
+        within("graded-rotation", self.graded_rotation, 180.0)?;
         let finite = self.mean.iter().all(|value| value.is_finite());
         require("mean", finite, "three finite numbers", format!("{:?}", self.mean))?;
         let positive = self.std.iter().all(|&value| value > 0.0 && value.is_finite());
@@ -416,7 +420,10 @@ impl Transform {
         let t = strength(level);
         let view = self.view(width, height, seed);
         let path = Path::draw(seed);
-        let mut pixels = self.warp(image, path.corners(view.crop, t));
+        let mut pixels = self.warp(
+            image,
+            path.corners(view.crop, t, self.config.graded_rotation.to_radians()),
+        );
         if view.flip {
             mirror(&mut pixels, self.config.size);
         }
@@ -1071,7 +1078,7 @@ mod tests {
         for seed in 0..10 {
             let image = smooth(seed);
             let crop = transform.view(120, 120, seed).crop;
-            let warped = transform.warp(&image, Path::draw(seed).corners(crop, 1e-6));
+            let warped = transform.warp(&image, Path::draw(seed).corners(crop, 1e-6, 0.0));
             let resized: Vec<f32> = transform.resize_crop(&image, crop).into_iter().map(f32::from).collect();
             assert!(distance(&warped, &resized) < 2.0, "{}", distance(&warped, &resized));
         }

@@ -97,13 +97,13 @@ pub fn order_preservation(rows: &UnitRows, table: &FactorTable) -> Result<OrderP
             let index = |position: usize| rows.order()[position] as usize;
             let mut combined = vec![0.0_f64; others.len()];
             let mut correlations = Vec::with_capacity(count + 1);
-            for factor in 0..count {
+            for (factor, scale) in scales.iter().enumerate() {
                 let known: Vec<f64> = others
                     .iter()
                     .map(|&other| table.distance(factor, index(query), index(other)))
                     .collect();
                 for (combined, known) in combined.iter_mut().zip(&known) {
-                    *combined += (known * scales[factor]).powi(2);
+                    *combined += (known * scale).powi(2);
                 }
                 correlations.push(correlate(&known, &embedded));
             }

@@ -63,10 +63,15 @@ impl Overlay {
     /// # Errors
     /// If there is no preset of that name, with a suggestion.
     pub fn preset(name: &str) -> Result<Self, ConfigError> {
-        let preset = presets::find(name).map_err(|problem| ConfigError::Refused { origin: "--preset".to_owned(), problem })?;
+        let preset = presets::find(name).map_err(|problem| ConfigError::Refused {
+            origin: "--preset".to_owned(),
+            problem,
+        })?;
         let mut overlay = Self::default();
         overlay.put(preset.table());
-        overlay.table.insert("preset".to_owned(), Value::String(name.to_owned()));
+        overlay
+            .table
+            .insert("preset".to_owned(), Value::String(name.to_owned()));
         Ok(overlay)
     }
 
@@ -75,7 +80,11 @@ impl Overlay {
     /// # Errors
     /// If the file cannot be read or is not TOML.
     pub fn preset_of_file(path: &Path) -> Result<Option<String>, ConfigError> {
-        Ok(read_table(path)?.0.get("preset").and_then(Value::as_str).map(str::to_owned))
+        Ok(read_table(path)?
+            .0
+            .get("preset")
+            .and_then(Value::as_str)
+            .map(str::to_owned))
     }
 
     /// Puts a file over what is there.
@@ -98,13 +107,18 @@ impl Overlay {
     /// # Errors
     /// If there is no `=` or the path leads through a value.
     pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
-        let refused = |problem: String| ConfigError::Refused { origin: format!("--set {assignment}"), problem };
+        let refused = |problem: String| ConfigError::Refused {
+            origin: format!("--set {assignment}"),
+            problem,
+        };
         let (path, value) = assignment
             .split_once('=')
             .ok_or_else(|| refused("expected KEY=VALUE, for example train.epochs=30".to_owned()))?;
         let path = path.trim();
         if path.is_empty() || path.split('.').any(str::is_empty) {
-            return Err(refused("expected a dotted key before `=`, for example train.epochs=30".to_owned()));
+            return Err(refused(
+                "expected a dotted key before `=`, for example train.epochs=30".to_owned(),
+            ));
         }
         let value = value.trim();
         let value = toml::from_str::<Table>(&format!("value = {value}"))
@@ -150,7 +164,10 @@ impl Overlay {
     /// # Errors
     /// If a key or value is not accepted; with a suggestion.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        let refused = |problem: String| ConfigError::Refused { origin: "configuration".to_owned(), problem };
+        let refused = |problem: String| ConfigError::Refused {
+            origin: "configuration".to_owned(),
+            problem,
+        };
         let text = toml::to_string(&self.table).map_err(|error| refused(error.to_string()))?;
         let config: Config = toml::from_str(&text).map_err(|error| refused(with_suggestion(&error.to_string())))?;
         config.validate().map_err(refused)?;
@@ -159,8 +176,10 @@ impl Overlay {
 }
 
 fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let table = toml::from_str::<Table>(&text).map_err(|error| ConfigError::Refused {
         origin: path.display().to_string(),
         problem: error.to_string(),
@@ -170,7 +189,11 @@ fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
 
 fn merge(base: &mut Table, layer: Table, path: &str) {
     for (key, value) in layer {
-        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let here = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         match (base.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => {
                 let other_variant = VARIANTS.contains(&here.as_str()) && new.keys().any(|name| !old.contains_key(name));
@@ -191,7 +214,9 @@ fn merge(base: &mut Table, layer: Table, path: &str) {
 fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
     let mut names = message.split('`').skip(1).step_by(2);
-    let (Some(wrong), known) = (names.next(), names.collect::<Vec<_>>()) else { return message.to_owned() };
+    let (Some(wrong), known) = (names.next(), names.collect::<Vec<_>>()) else {
+        return message.to_owned();
+    };
     if !(message.contains("unknown field") || message.contains("unknown variant")) {
         return message.to_owned();
     }
@@ -224,7 +249,10 @@ mod tests {
         assert!(text.contains("alpha = 16") && text.contains("margin = 0.2"), "{text}");
         layers.set("loss.triplet-margin.margin=0.3").unwrap();
         let text = toml::to_string(&layers.resolve().unwrap().loss).unwrap();
-        assert!(text.contains("triplet-margin") && !text.contains("proxy-anchor"), "{text}");
+        assert!(
+            text.contains("triplet-margin") && !text.contains("proxy-anchor"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -257,11 +285,20 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_by_name() {
-        for assignment in ["optimizer.rate=0", "data.validation=1.5", "train.keep-checkpoints=0", "train.early-stopping.patience=2"] {
+        for assignment in [
+            "optimizer.rate=0",
+            "data.validation=1.5",
+            "train.keep-checkpoints=0",
+            "train.early-stopping.patience=2",
+        ] {
             let mut layers = Overlay::default();
             layers.set(assignment).unwrap();
             let message = layers.resolve().unwrap_err().to_string();
-            assert!(message.contains(assignment.split('=').next().unwrap().rsplit('.').nth(0).unwrap()) || message.contains("early-stopping"), "{message}");
+            assert!(
+                message.contains(assignment.split('=').next().unwrap().rsplit('.').next().unwrap())
+                    || message.contains("early-stopping"),
+                "{message}"
+            );
         }
     }
 }

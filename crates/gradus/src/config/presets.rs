@@ -46,7 +46,9 @@ pub const ALL: &[Preset] = &[
 pub fn find(name: &str) -> Result<&'static Preset, String> {
     ALL.iter().find(|preset| preset.name == name).ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|preset| preset.name).collect();
-        let hint = closest(name, names.iter().copied()).map(|right| format!("; did you mean `{right}`?")).unwrap_or_default();
+        let hint = closest(name, names.iter().copied())
+            .map(|right| format!("; did you mean `{right}`?"))
+            .unwrap_or_default();
         format!("unknown preset `{name}`: expected one of {}{hint}", names.join(", "))
     })
 }

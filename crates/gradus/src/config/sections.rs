@@ -186,7 +186,10 @@ pub struct EarlyStopping {
 
 impl Default for EarlyStopping {
     fn default() -> Self {
-        Self { measure: "map@r".to_owned(), patience: 5 }
+        Self {
+            measure: "map@r".to_owned(),
+            patience: 5,
+        }
     }
 }
 
@@ -256,7 +259,11 @@ pub struct EvaluationConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { recall: Vec::new(), batch_size: 64, memory_mib: 256 }
+        Self {
+            recall: Vec::new(),
+            batch_size: 64,
+            memory_mib: 256,
+        }
     }
 }
 
@@ -301,13 +308,17 @@ impl Config {
             share("train.weight-average", decay)?;
         }
         if self.teacher.kind == TeacherKind::Network && self.teacher.network.is_none() {
-            return Err("teacher.kind = \"network\" needs a section [teacher.network] with a backbone and weights".to_owned());
+            return Err(
+                "teacher.kind = \"network\" needs a section [teacher.network] with a backbone and weights".to_owned(),
+            );
         }
         if let Some(stopping) = &self.train.early_stopping {
             if self.data.validation <= 0.0 {
-                return Err("train.early-stopping needs data.validation above 0: validation classes are carved out of the \
+                return Err(
+                    "train.early-stopping needs data.validation above 0: validation classes are carved out of the \
                             training classes, never out of the test classes"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             if stopping.patience == 0 {
                 return Err("train.early-stopping.patience = 0: expected at least 1".to_owned());
@@ -329,14 +340,18 @@ impl Config {
         self.loss.validate()?;
         self.intra_class.validate()?;
         if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
-            return Err("teacher.kind = \"network\" sees images, but model.freeze-trunk trains on stored features: \
+            return Err(
+                "teacher.kind = \"network\" sees images, but model.freeze-trunk trains on stored features: \
                         use teacher.kind = \"frozen\", or train without --freeze-trunk"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if self.model.freeze_trunk && self.teacher.space == TeacherSpace::Map && self.intra_class.needs_teacher() {
-            return Err("teacher.space = \"map\" sees images, but model.freeze-trunk trains on stored features: use \
+            return Err(
+                "teacher.space = \"map\" sees images, but model.freeze-trunk trains on stored features: use \
                         teacher.space = \"embedding\" or \"features\", or train without --freeze-trunk"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(())
     }

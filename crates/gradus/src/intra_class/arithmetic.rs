@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub(crate) use crate::numerics::normalize;
+use crate::numerics::normalize;
 use crate::tensor::{Bool, Int, Tensor, TensorData};
 
 /// A constant outside autodiff, on the device and of the number type of `like`.

@@ -175,7 +175,10 @@ impl Embedder {
     /// Images `[batch, 3, height, width]` → `[batch, channels * positions]`.
     #[must_use]
     pub fn spatial_features(&self, images: Tensor<4>, grid: usize) -> Tensor<2> {
-        let map = self.trunk.valid().forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
+        let map = self
+            .trunk
+            .valid()
+            .forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
         let [_, _, height, width] = map.dims();
         let map = if height > grid || width > grid {
             adaptive_avg_pool2d(map, [height.min(grid), width.min(grid)])

@@ -11,9 +11,16 @@ use crate::tensor::{Module, ModuleMapper, ModuleVisitor, Param, Tensor};
 /// If the two modules do not have the same parameters: they are always clones of one.
 #[must_use]
 pub fn update<M: Module>(average: M, current: &M, decay: f64) -> M {
-    let mut collect = Collect { path: ModulePath::default(), values: BTreeMap::new() };
+    let mut collect = Collect {
+        path: ModulePath::default(),
+        values: BTreeMap::new(),
+    };
     current.visit(&mut collect);
-    let mut blend = Blend { path: ModulePath::default(), values: collect.values, decay };
+    let mut blend = Blend {
+        path: ModulePath::default(),
+        values: collect.values,
+        decay,
+    };
     average.map(&mut blend)
 }
 
@@ -55,9 +62,13 @@ impl ModuleMapper for Blend {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let current = self.values.remove(&self.path.dotted()).expect("the average is a clone of the averaged module");
+        let current = self
+            .values
+            .remove(&self.path.dotted())
+            .expect("the average is a clone of the averaged module");
         let shape = tensor.dims();
-        let blended = tensor.without_autodiff().mul_scalar(self.decay) + current.reshape(shape).mul_scalar(1.0 - self.decay);
+        let blended =
+            tensor.without_autodiff().mul_scalar(self.decay) + current.reshape(shape).mul_scalar(1.0 - self.decay);
         Param::from_mapped_value(id, blended, mapper)
     }
 }

@@ -85,14 +85,16 @@ pub fn save(run: &RunFolder, position: &Position, arrays: &Arrays, keep: usize) 
 
 /// Complete checkpoints, oldest first.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let entries = folder.read_dir().map_err(|error| {
-        TrainError::Folder(format!("cannot read the checkpoints in {}: {error}", folder.display()))
-    })?;
+    let entries = folder
+        .read_dir()
+        .map_err(|error| TrainError::Folder(format!("cannot read the checkpoints in {}: {error}", folder.display())))?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("epoch-"))
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with("epoch-"))
                 && path.join("position.json").exists()
         })
         .collect();

@@ -15,7 +15,7 @@ pub struct BatchShape {
 #[must_use]
 pub fn measure(values: &[f32], labels: &[u32]) -> Option<BatchShape> {
     let rows = labels.len();
-    if rows < 2 || values.len() % rows != 0 {
+    if rows < 2 || !values.len().is_multiple_of(rows) {
         return None;
     }
     let dim = values.len() / rows;
@@ -30,7 +30,11 @@ pub fn measure(values: &[f32], labels: &[u32]) -> Option<BatchShape> {
             // tr M² of the moment matrix equals the sum of squared cosines of all pairs.
             squares += cosine * cosine;
             if a < b {
-                let sum = if labels[a] == labels[b] { &mut within } else { &mut between };
+                let sum = if labels[a] == labels[b] {
+                    &mut within
+                } else {
+                    &mut between
+                };
                 sum.0 += cosine;
                 sum.1 += 1;
             }
@@ -38,7 +42,11 @@ pub fn measure(values: &[f32], labels: &[u32]) -> Option<BatchShape> {
     }
     let mean = |(sum, count): (f64, usize)| if count == 0 { 0.0 } else { sum / count as f64 };
     let spread = (rows * rows) as f64 / squares.max(1e-12) / dim.min(rows) as f64;
-    Some(BatchShape { within: mean(within), between: mean(between), spread })
+    Some(BatchShape {
+        within: mean(within),
+        between: mean(between),
+        spread,
+    })
 }
 
 impl BatchShape {
@@ -78,7 +86,10 @@ mod tests {
     fn an_orthonormal_batch_is_fully_spread_and_gives_no_warning() {
         let values: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
         let shape = measure(&values, &[0, 0, 1, 1]).unwrap();
-        assert!((shape.spread - 1.0).abs() < 1e-9 && shape.between.abs() < 1e-9, "{shape:?}");
+        assert!(
+            (shape.spread - 1.0).abs() < 1e-9 && shape.between.abs() < 1e-9,
+            "{shape:?}"
+        );
         assert_eq!(shape.warning(), None);
     }
 
@@ -93,7 +104,13 @@ mod tests {
             line[row * 100] = if row % 2 == 0 { 1.0 } else { -1.0 };
         }
         let labels: Vec<u32> = (0..200).collect();
-        assert!(measure(&line, &labels).unwrap().warning().unwrap().contains("few of its dimensions"));
+        assert!(
+            measure(&line, &labels)
+                .unwrap()
+                .warning()
+                .unwrap()
+                .contains("few of its dimensions")
+        );
         assert_eq!(measure(&[1.0], &[0]), None);
     }
 }

@@ -36,7 +36,10 @@ impl Images {
     pub fn new(config: &Config, items: &Arc<[Item]>, cache: &Arc<DecodedCache>) -> Result<Self, TrainError> {
         Ok(Self {
             items: Arc::clone(items),
-            transform: config.transform.init().map_err(|error| TrainError::Config(error.to_string()))?,
+            transform: config
+                .transform
+                .init()
+                .map_err(|error| TrainError::Config(error.to_string()))?,
             cache: Arc::clone(cache),
             threads: config.data.threads,
             batch_size: config.evaluation.batch_size,
@@ -46,8 +49,12 @@ impl Images {
     /// Starts loading batches of items.
     #[must_use]
     pub fn load(&self, batches: Vec<Vec<usize>>, mode: Mode, seed: u64) -> Loader {
-        let mut options =
-            LoaderOptions { seed, mode, cache: Some(Arc::clone(&self.cache)), ..LoaderOptions::default() };
+        let mut options = LoaderOptions {
+            seed,
+            mode,
+            cache: Some(Arc::clone(&self.cache)),
+            ..LoaderOptions::default()
+        };
         if self.threads > 0 {
             options.threads = self.threads;
         }
@@ -84,7 +91,9 @@ pub fn graded_to_device(batch: &HostBatch, levels: usize, device: &Device) -> Op
 /// # Errors
 /// If the device failed.
 pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
-    tensor.try_into_vec_as::<f32>().map_err(|error| TrainError::Device(error.to_string()))
+    tensor
+        .try_into_vec_as::<f32>()
+        .map_err(|error| TrainError::Device(error.to_string()))
 }
 
 /// Embeds the items at `indices` as evaluation sees them, in that order; `labels` become the labels of the set.
@@ -102,7 +111,10 @@ pub fn embed(
 ) -> Result<EmbeddingSet, TrainError> {
     let embedder = crate::tensor::Module::valid(embedder);
     let device = device_of(&embedder);
-    let batches: Vec<Vec<usize>> = indices.chunks(images.batch_size.max(1)).map(<[usize]>::to_vec).collect();
+    let batches: Vec<Vec<usize>> = indices
+        .chunks(images.batch_size.max(1))
+        .map(<[usize]>::to_vec)
+        .collect();
     let loader = images.load(batches, Mode::Evaluate, 0);
     let mut values = Vec::new();
     let mut done = 0;
@@ -115,14 +127,23 @@ pub fn embed(
         };
         values.extend(to_host(rows)?);
         done += batch.items.len();
-        observer.on(&Event::Progress { what: what.to_owned(), done, total: indices.len() });
+        observer.on(&Event::Progress {
+            what: what.to_owned(),
+            done,
+            total: indices.len(),
+        });
     }
     let dim = match output {
         Output::Embedding => embedder.dim(),
         Output::Features => embedder.feature_width(),
     };
     let ids = indices.iter().map(|&index| images.items[index].source.name()).collect();
-    Ok(EmbeddingSet { dim, values, labels, ids })
+    Ok(EmbeddingSet {
+        dim,
+        values,
+        labels,
+        ids,
+    })
 }
 
 /// Features of one training view of each item, and of its graded augmentations: `[items, features]` and
@@ -140,23 +161,42 @@ pub fn graded_features(
 ) -> Result<(Vec<f32>, Vec<f32>), TrainError> {
     let embedder = crate::tensor::Module::valid(embedder);
     let device = device_of(&embedder);
-    let batches: Vec<Vec<usize>> = indices.chunks(images.batch_size.max(1)).map(<[usize]>::to_vec).collect();
+    let batches: Vec<Vec<usize>> = indices
+        .chunks(images.batch_size.max(1))
+        .map(<[usize]>::to_vec)
+        .collect();
     let (mut plain, mut graded) = (Vec::new(), Vec::new());
     let mut done = 0;
-    for batch in images.load(batches, Mode::Train { epoch: 0, graded_levels: Some(levels) }, seed) {
+    for batch in images.load(
+        batches,
+        Mode::Train {
+            epoch: 0,
+            graded_levels: Some(levels),
+        },
+        seed,
+    ) {
         let batch = batch?;
-        plain.extend(to_host(embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate))?);
+        plain.extend(to_host(
+            embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate),
+        )?);
         if let Some(views) = graded_to_device(&batch, levels, &device) {
             graded.extend(to_host(embedder.features(views, ForwardMode::Evaluate))?);
         }
         done += batch.items.len();
         let what = "features of graded augmentations".to_owned();
-        observer.on(&Event::Progress { what, done, total: indices.len() });
+        observer.on(&Event::Progress {
+            what,
+            done,
+            total: indices.len(),
+        });
     }
     Ok((plain, graded))
 }
 
 fn device_of(embedder: &Embedder) -> Device {
     // A module without parameters does not exist here; were it so, any device would do.
-    crate::tensor::Module::devices(embedder).into_iter().next().unwrap_or_default()
+    crate::tensor::Module::devices(embedder)
+        .into_iter()
+        .next()
+        .unwrap_or_default()
 }

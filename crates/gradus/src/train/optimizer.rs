@@ -45,7 +45,12 @@ pub struct AdamW {
 
 impl Default for AdamW {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-4 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 1e-4,
+        }
     }
 }
 
@@ -63,7 +68,11 @@ pub struct Sgd {
 
 impl Default for Sgd {
     fn default() -> Self {
-        Self { momentum: 0.9, nesterov: false, weight_decay: 1e-4 }
+        Self {
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 1e-4,
+        }
     }
 }
 
@@ -99,7 +108,11 @@ impl Optimizer {
     /// An optimiser without state.
     #[must_use]
     pub fn new(rule: UpdateRule, clipping: Clipping) -> Self {
-        Self { rule, clipping, state: BTreeMap::new() }
+        Self {
+            rule,
+            clipping,
+            state: BTreeMap::new(),
+        }
     }
 
     /// One update of every parameter of `module` that has a gradient and a positive learning rate.
@@ -113,15 +126,28 @@ impl Optimizer {
         scale: Option<Tensor<1>>,
         rate: &dyn Fn(&str) -> f64,
     ) -> M {
-        let mut update = Update { optimizer: self, gradients, rate, scale, path: ModulePath::default() };
+        let mut update = Update {
+            optimizer: self,
+            gradients,
+            rate,
+            scale,
+            path: ModulePath::default(),
+        };
         module.map(&mut update)
     }
 
     /// The factor `[1]` all gradients are multiplied with so that their joint norm stays below the limit; `None` when
     /// clipping is not by norm. `rate` says which parameters take part, as in [`step`](Self::step).
     #[must_use]
-    pub fn norm_scale<M: Module>(&self, module: &M, gradients: &Gradients, rate: &dyn Fn(&str) -> f64) -> Option<Tensor<1>> {
-        let Clipping::Norm(limit) = self.clipping else { return None };
+    pub fn norm_scale<M: Module>(
+        &self,
+        module: &M,
+        gradients: &Gradients,
+        rate: &dyn Fn(&str) -> f64,
+    ) -> Option<Tensor<1>> {
+        let Clipping::Norm(limit) = self.clipping else {
+            return None;
+        };
         let norm = squared_norm(module, gradients, rate)?.sqrt();
         Some((norm.add_scalar(1e-6).recip().mul_scalar(limit)).clamp_max(1.0))
     }
@@ -135,7 +161,11 @@ impl Optimizer {
         let mut arrays = Vec::with_capacity(self.state.len() * 3);
         for (path, state) in &self.state {
             // A count below 2^24 is exact in f32; the file then holds one type only.
-            arrays.push(NamedArray { name: format!("{path}#updates"), shape: vec![1], values: vec![state.updates as f32] });
+            arrays.push(NamedArray {
+                name: format!("{path}#updates"),
+                shape: vec![1],
+                values: vec![state.updates as f32],
+            });
             arrays.push(buffer(format!("{path}#first"), &state.first));
             if let Some(second) = &state.second {
                 arrays.push(buffer(format!("{path}#second"), second));
@@ -188,20 +218,34 @@ impl Optimizer {
 
 fn buffer(name: String, tensor: &Tensor<1>) -> NamedArray {
     let values = host(tensor.clone());
-    NamedArray { name, shape: vec![values.len()], values }
+    NamedArray {
+        name,
+        shape: vec![values.len()],
+        values,
+    }
 }
 
 fn host(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.try_into_vec_as::<f32>().expect("a device that computed a tensor can hand it back")
+    tensor
+        .try_into_vec_as::<f32>()
+        .expect("a device that computed a tensor can hand it back")
 }
 
 fn restore(array: &NamedArray, device: &Device) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(array.values.clone(), [array.values.len()]), &device.clone().without_autodiff())
+    Tensor::from_data(
+        TensorData::new(array.values.clone(), [array.values.len()]),
+        &device.clone().without_autodiff(),
+    )
 }
 
 /// The sum of squares `[1]` of all gradients of a module that are about to be used, or `None` when there are none.
 fn squared_norm<M: Module>(module: &M, gradients: &Gradients, rate: &dyn Fn(&str) -> f64) -> Option<Tensor<1>> {
-    let mut visitor = SquaredNorm { gradients, rate, path: ModulePath::default(), total: None };
+    let mut visitor = SquaredNorm {
+        gradients,
+        rate,
+        path: ModulePath::default(),
+        total: None,
+    };
     module.visit(&mut visitor);
     visitor.total
 }
@@ -257,7 +301,11 @@ impl ModuleMapper for Update<'_> {
         let (id, tensor, mapper) = param.consume();
         let path = self.path.dotted();
         let rate = (self.rate)(&path);
-        let gradient = if tensor.is_require_grad() { tensor.grad_remove(self.gradients) } else { None };
+        let gradient = if tensor.is_require_grad() {
+            tensor.grad_remove(self.gradients)
+        } else {
+            None
+        };
         let Some(gradient) = gradient.filter(|_| rate > 0.0) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
@@ -294,20 +342,39 @@ fn adamw(
 ) -> (Tensor<1>, ParameterState) {
     let squared = gradient.clone() * gradient.clone();
     let (updates, first, second) = match previous {
-        Some(ParameterState { updates, first, second: Some(second) }) => (
+        Some(ParameterState {
+            updates,
+            first,
+            second: Some(second),
+        }) => (
             updates + 1,
             first.mul_scalar(rule.beta1) + gradient.mul_scalar(1.0 - rule.beta1),
             second.mul_scalar(rule.beta2) + squared.mul_scalar(1.0 - rule.beta2),
         ),
-        _ => (1, gradient.mul_scalar(1.0 - rule.beta1), squared.mul_scalar(1.0 - rule.beta2)),
+        _ => (
+            1,
+            gradient.mul_scalar(1.0 - rule.beta1),
+            squared.mul_scalar(1.0 - rule.beta2),
+        ),
     };
     let power = i32::try_from(updates).unwrap_or(i32::MAX);
     let mean_correction = 1.0 - rule.beta1.powi(power);
     let square_correction = 1.0 - rule.beta2.powi(power);
-    let denominator = second.clone().div_scalar(square_correction).sqrt().add_scalar(rule.epsilon);
+    let denominator = second
+        .clone()
+        .div_scalar(square_correction)
+        .sqrt()
+        .add_scalar(rule.epsilon);
     let direction = first.clone() / denominator;
     let value = value.mul_scalar(1.0 - rate * rule.weight_decay) - direction.mul_scalar(rate / mean_correction);
-    (value, ParameterState { updates, first, second: Some(second) })
+    (
+        value,
+        ParameterState {
+            updates,
+            first,
+            second: Some(second),
+        },
+    )
 }
 
 fn sgd(
@@ -319,11 +386,25 @@ fn sgd(
 ) -> (Tensor<1>, ParameterState) {
     let gradient = gradient + value.clone().mul_scalar(rule.weight_decay);
     let (updates, velocity) = match previous {
-        Some(state) => (state.updates + 1, state.first.mul_scalar(rule.momentum) + gradient.clone()),
+        Some(state) => (
+            state.updates + 1,
+            state.first.mul_scalar(rule.momentum) + gradient.clone(),
+        ),
         None => (1, gradient.clone()),
     };
-    let direction = if rule.nesterov { gradient + velocity.clone().mul_scalar(rule.momentum) } else { velocity.clone() };
-    (value - direction.mul_scalar(rate), ParameterState { updates, first: velocity, second: None })
+    let direction = if rule.nesterov {
+        gradient + velocity.clone().mul_scalar(rule.momentum)
+    } else {
+        velocity.clone()
+    };
+    (
+        value - direction.mul_scalar(rate),
+        ParameterState {
+            updates,
+            first: velocity,
+            second: None,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -348,7 +429,10 @@ mod tests {
         let device = device();
         let a = Tensor::from_data(TensorData::new(A.to_vec(), [2, 2]), &device);
         let b = Tensor::from_data(TensorData::new(B.to_vec(), [2]), &device);
-        Pair { a: Param::from_tensor(a), b: Param::from_tensor(b) }
+        Pair {
+            a: Param::from_tensor(a),
+            b: Param::from_tensor(b),
+        }
     }
 
     /// loss = sum a² + sum 3 b, so that the gradients are 2 a and 3.
@@ -377,7 +461,10 @@ mod tests {
                 let g = if index < 4 { 2.0 * p } else { 3.0 };
                 m = rule.beta1 * m + (1.0 - rule.beta1) * g;
                 v = rule.beta2 * v + (1.0 - rule.beta2) * g * g;
-                let (mh, vh) = (m / (1.0 - rule.beta1.powi(t as i32)), v / (1.0 - rule.beta2.powi(t as i32)));
+                let (mh, vh) = (
+                    m / (1.0 - rule.beta1.powi(t as i32)),
+                    v / (1.0 - rule.beta2.powi(t as i32)),
+                );
                 p = p * (1.0 - rate * rule.weight_decay) - rate * mh / (vh.sqrt() + rule.epsilon);
             }
             all.push(p);
@@ -396,7 +483,10 @@ mod tests {
 
     #[test]
     fn adamw_follows_the_rule_written_out() {
-        let rule = AdamW { weight_decay: 0.1, ..AdamW::default() };
+        let rule = AdamW {
+            weight_decay: 0.1,
+            ..AdamW::default()
+        };
         let mut optimizer = Optimizer::new(UpdateRule::Adamw(rule.clone()), Clipping::None);
         let pair = run(&mut optimizer, pair(), 5, 0.05);
         close(&values(&pair), &naive_adamw(5, 0.05, &rule));
@@ -405,7 +495,11 @@ mod tests {
     #[test]
     fn sgd_follows_the_rule_written_out() {
         for nesterov in [false, true] {
-            let rule = Sgd { momentum: 0.8, nesterov, weight_decay: 0.01 };
+            let rule = Sgd {
+                momentum: 0.8,
+                nesterov,
+                weight_decay: 0.01,
+            };
             let mut optimizer = Optimizer::new(UpdateRule::Sgd(rule), Clipping::None);
             let pair = run(&mut optimizer, pair(), 4, 0.02);
             let expected: Vec<f64> = A
@@ -428,12 +522,20 @@ mod tests {
 
     #[test]
     fn clipping_bounds_entries_or_the_joint_norm() {
-        let plain = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+        let plain = Sgd {
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+        };
         let step = |clipping| {
             let mut optimizer = Optimizer::new(UpdateRule::Sgd(plain.clone()), clipping);
             let before = values(&pair());
             let after = values(&run(&mut optimizer, pair(), 1, 1.0));
-            before.iter().zip(after).map(|(before, after)| before - after).collect::<Vec<f64>>()
+            before
+                .iter()
+                .zip(after)
+                .map(|(before, after)| before - after)
+                .collect::<Vec<f64>>()
         };
         close(&step(Clipping::Value(1.5)), &[1.0, -1.5, 1.5, 0.5, 1.5, 1.5]);
         let gradient = [1.0, -2.0, 4.0, 0.5, 3.0, 3.0];
@@ -465,6 +567,11 @@ mod tests {
         second.load_arrays(&first.to_arrays(), &device()).unwrap();
         assert_eq!(values(&run(&mut second, half, 3, 0.01)), expected);
         let mut other = Optimizer::new(UpdateRule::Sgd(Sgd::default()), Clipping::None);
-        assert!(other.load_arrays(&first.to_arrays(), &device()).unwrap_err().contains("another update rule"));
+        assert!(
+            other
+                .load_arrays(&first.to_arrays(), &device())
+                .unwrap_err()
+                .contains("another update rule")
+        );
     }
 }

@@ -76,7 +76,9 @@ impl PreparedData {
         let bad = bad_images(&items, &used, config.data.max_bad_images)?;
         if !bad.is_empty() {
             for (_, message) in bad.iter().take(10) {
-                observer.on(&Event::Warning { message: format!("left out: {message}") });
+                observer.on(&Event::Warning {
+                    message: format!("left out: {message}"),
+                });
             }
             let is_bad = |index: &usize| bad.iter().any(|(item, _)| item == index);
             split.train.retain(|index| !is_bad(index));
@@ -116,8 +118,11 @@ impl PreparedData {
 }
 
 fn selection(text: Option<&str>, key: &str) -> Result<Option<ClassSelection>, TrainError> {
-    text.map(|text| text.parse::<ClassSelection>().map_err(|problem| TrainError::Config(format!("{key}: {problem}"))))
-        .transpose()
+    text.map(|text| {
+        text.parse::<ClassSelection>()
+            .map_err(|problem| TrainError::Config(format!("{key}: {problem}")))
+    })
+    .transpose()
 }
 
 /// A cache for the decoded images of a data set.
@@ -132,7 +137,13 @@ pub fn new_cache(items: usize, mebibytes: usize) -> Arc<DecodedCache> {
 /// If their share is above `limit`.
 pub fn bad_images(items: &[Item], used: &[usize], limit: f64) -> Result<Vec<(usize, String)>, TrainError> {
     let chosen: Vec<Item> = used.iter().map(|&index| items[index].clone()).collect();
-    let options = ScanOptions { max_bad_images: limit, ..ScanOptions::default() };
+    let options = ScanOptions {
+        max_bad_images: limit,
+        ..ScanOptions::default()
+    };
     let bad = scan_with(&chosen, &options, &|_| {})?;
-    Ok(bad.into_iter().map(|(position, message)| (used[position], message)).collect())
+    Ok(bad
+        .into_iter()
+        .map(|(position, message)| (used[position], message))
+        .collect())
 }

@@ -44,7 +44,10 @@ impl RunFolder {
                 root.display()
             )));
         }
-        let folder = Self { root: root.to_owned(), events: None };
+        let folder = Self {
+            root: root.to_owned(),
+            events: None,
+        };
         std::fs::create_dir_all(folder.checkpoints()).map_err(|error| folder.unwritable(&error))?;
         Ok(folder)
     }
@@ -63,7 +66,10 @@ impl RunFolder {
                 root.display()
             )));
         }
-        Ok(Self { root: root.to_owned(), events: None })
+        Ok(Self {
+            root: root.to_owned(),
+            events: None,
+        })
     }
 
     /// The folder itself.
@@ -130,7 +136,10 @@ impl RunFolder {
     /// Bytes of events written so far.
     #[must_use]
     pub fn events_length(&self) -> u64 {
-        self.events.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len())
+        self.events
+            .as_ref()
+            .and_then(|file| file.metadata().ok())
+            .map_or(0, |data| data.len())
     }
 
     /// Appends an event.

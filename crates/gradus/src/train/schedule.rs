@@ -60,12 +60,12 @@ impl Decay {
         match self {
             Self::Constant => Ok(()),
             Self::Step { every: 0, .. } => Err("optimizer.decay.step.every = 0: expected at least 1 epoch".to_owned()),
-            Self::Step { factor, .. } if !(0.0..=1.0).contains(factor) => {
-                Err(format!("optimizer.decay.step.factor = {factor}: expected a number between 0 and 1"))
-            }
-            Self::Cosine { end } if !(0.0..=1.0).contains(end) => {
-                Err(format!("optimizer.decay.cosine.end = {end}: expected a number between 0 and 1"))
-            }
+            Self::Step { factor, .. } if !(0.0..=1.0).contains(factor) => Err(format!(
+                "optimizer.decay.step.factor = {factor}: expected a number between 0 and 1"
+            )),
+            Self::Cosine { end } if !(0.0..=1.0).contains(end) => Err(format!(
+                "optimizer.decay.cosine.end = {end}: expected a number between 0 and 1"
+            )),
             Self::Step { .. } | Self::Cosine { .. } => Ok(()),
         }
     }

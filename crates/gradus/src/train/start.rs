@@ -30,20 +30,37 @@ pub fn principal_head(model: MetricModel, features: &EmbeddingSet) -> Result<Met
         .components
         .chunks_exact(features.dim)
         .map(|row| {
-            let product: f64 = row.iter().zip(&pca.mean).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let product: f64 = row
+                .iter()
+                .zip(&pca.mean)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum();
             -product as f32
         })
         .collect();
-    let MetricModel { embedder, loss, intra_class } = model;
+    let MetricModel {
+        embedder,
+        loss,
+        intra_class,
+    } = model;
     let embedder = embedder
         .set_linear_head(&pca.components, &bias)
         .map_err(|error| TrainError::Config(error.to_string()))?;
-    Ok(MetricModel { embedder, loss, intra_class })
+    Ok(MetricModel {
+        embedder,
+        loss,
+        intra_class,
+    })
 }
 
 /// Puts the proxies of the loss, if it has any, at the normalised class means of the embeddings.
 #[must_use]
-pub fn class_mean_proxies(model: MetricModel, embeddings: &EmbeddingSet, classes: usize, device: &Device) -> MetricModel {
+pub fn class_mean_proxies(
+    model: MetricModel,
+    embeddings: &EmbeddingSet,
+    classes: usize,
+    device: &Device,
+) -> MetricModel {
     if model.loss.proxies().is_none() {
         return model;
     }
@@ -51,7 +68,9 @@ pub fn class_mean_proxies(model: MetricModel, embeddings: &EmbeddingSet, classes
     let mut means = vec![0f64; classes * dim];
     for (row, &label) in embeddings.values.chunks_exact(dim).zip(&embeddings.labels) {
         let mean = &mut means[label as usize * dim..][..dim];
-        mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &value)| *sum += f64::from(value));
     }
     for mean in means.chunks_exact_mut(dim) {
         let norm = mean.iter().map(|value| value * value).sum::<f64>().sqrt().max(1e-12);
@@ -59,6 +78,14 @@ pub fn class_mean_proxies(model: MetricModel, embeddings: &EmbeddingSet, classes
     }
     let values: Vec<f32> = means.into_iter().map(|value| value as f32).collect();
     let proxies = Tensor::from_data(TensorData::new(values, [classes, dim]), device);
-    let MetricModel { embedder, loss, intra_class } = model;
-    MetricModel { embedder, loss: loss.with_proxies(proxies), intra_class }
+    let MetricModel {
+        embedder,
+        loss,
+        intra_class,
+    } = model;
+    MetricModel {
+        embedder,
+        loss: loss.with_proxies(proxies),
+        intra_class,
+    }
 }

@@ -127,8 +127,7 @@ pub fn step(
         Seen::Features { features, graded } => (features, graded.map(|features| embed_graded(features, batch))),
     };
     let embeddings = model.embedder.head(features); // [batch, dim]
-    let base_batch =
-        EmbeddingBatch::new(model.intra_class.base_input(embeddings.clone()), input.labels.clone());
+    let base_batch = EmbeddingBatch::new(model.intra_class.base_input(embeddings.clone()), input.labels.clone());
     let base = model.loss.forward(&base_batch); // [1]
     let labelled = EmbeddingBatch::new(embeddings.clone(), input.labels.clone());
     let intra_class = model.intra_class.forward(&IntraClassInput {
@@ -144,20 +143,38 @@ pub fn step(
     let loss_value = scalar(loss.clone())?;
     let base_value = scalar(base)?;
     if !loss_value.is_finite() {
-        return Err(TrainError::NotFinite { loss: loss_value, base: base_value });
+        return Err(TrainError::NotFinite {
+            loss: loss_value,
+            base: base_value,
+        });
     }
     let mut gradients = loss.backward();
     let rates = input.rates;
     let embedder = model.embedder.clone();
     let rate = |path: &str| rates.of(path, &embedder);
     let scale = optimizer.norm_scale(&model, &gradients, &rate);
-    let values = intra_class.report.values().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let values = intra_class
+        .report
+        .values()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
     let embeddings = embeddings.without_autodiff();
     let model = optimizer.step(model, &mut gradients, scale, &rate);
-    Ok((model, StepReport { loss: loss_value, base: base_value, values, embeddings }))
+    Ok((
+        model,
+        StepReport {
+            loss: loss_value,
+            base: base_value,
+            values,
+            embeddings,
+        },
+    ))
 }
 
 fn scalar(tensor: Tensor<1>) -> Result<f64, TrainError> {
-    let value: f32 = tensor.try_into_scalar().map_err(|error| TrainError::Device(error.to_string()))?;
+    let value: f32 = tensor
+        .try_into_scalar()
+        .map_err(|error| TrainError::Device(error.to_string()))?;
     Ok(f64::from(value))
 }

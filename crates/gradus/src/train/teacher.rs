@@ -32,7 +32,10 @@ impl Renormalise {
         if student == teacher {
             return None;
         }
-        let mut this = Self { factor: [1.0; 3], offset: [0.0; 3] };
+        let mut this = Self {
+            factor: [1.0; 3],
+            offset: [0.0; 3],
+        };
         for channel in 0..3 {
             this.factor[channel] = student.1[channel] / teacher.1[channel];
             this.offset[channel] = (student.0[channel] - teacher.0[channel]) / teacher.1[channel];
@@ -51,7 +54,12 @@ impl Teacher {
             (_, space) => space,
         };
         let moving = (config.kind == TeacherKind::MovingAverage).then_some(config.momentum.0);
-        Self { network: network.valid(), space, moving, renormalise }
+        Self {
+            network: network.valid(),
+            space,
+            moving,
+            renormalise,
+        }
     }
 
     /// The network, for checkpoints.
@@ -102,7 +110,10 @@ impl Teacher {
     #[must_use]
     pub fn follow(self, student: &Embedder) -> Self {
         match self.moving {
-            Some(decay) => Self { network: average::update(self.network, student, decay), ..self },
+            Some(decay) => Self {
+                network: average::update(self.network, student, decay),
+                ..self
+            },
             None => self,
         }
     }

@@ -179,7 +179,11 @@ impl<'a> Trainer<'a> {
         let dim = embedder.dim();
         let loss = config.loss.init(dim, data.train_classes, config.seed, &autodiff);
         let intra_class = config.intra_class.init(dim, config.seed, &autodiff);
-        let model = MetricModel { embedder, loss, intra_class };
+        let model = MetricModel {
+            embedder,
+            loss,
+            intra_class,
+        };
         let checkpoint = if resume { checkpoint::load_latest(&run)? } else { None };
         run.continue_events(checkpoint.as_ref().map_or(0, |(position, _)| position.events))?;
         let mut trainer = Self {
@@ -285,7 +289,10 @@ impl<'a> Trainer<'a> {
         let initial = model.embedder.clone();
         let mut restored = None;
         let values = arrays.remove("model").unwrap_or_default();
-        fits("model", load_named_arrays(model, &values).map(|model| restored = Some(model)))?;
+        fits(
+            "model",
+            load_named_arrays(model, &values).map(|model| restored = Some(model)),
+        )?;
         let values = arrays.remove("optimizer").unwrap_or_default();
         let device = self.device.clone();
         let loaded = self.optimizer.load_arrays(&values, &device);
@@ -299,7 +306,10 @@ impl<'a> Trainer<'a> {
         }
         if let Some(values) = arrays.remove("statistics") {
             let mut statistics = None;
-            fits("statistics", ClassStatistics::from_arrays(&values).map(|read| statistics = Some(read)))?;
+            fits(
+                "statistics",
+                ClassStatistics::from_arrays(&values).map(|read| statistics = Some(read)),
+            )?;
             self.statistics = statistics;
         }
         if self.config.intra_class.needs_teacher() {
@@ -312,7 +322,10 @@ impl<'a> Trainer<'a> {
                 _ => initial,
             };
             let mut loaded = None;
-            fits("teacher", load_named_arrays(network, &values).map(|network| loaded = Some(network)))?;
+            fits(
+                "teacher",
+                load_named_arrays(network, &values).map(|network| loaded = Some(network)),
+            )?;
             self.teacher = loaded.map(|network| self.new_teacher(&network));
         }
         if let Some(model) = &restored {
@@ -331,7 +344,15 @@ impl<'a> Trainer<'a> {
         what: &str,
         observer: &mut dyn Observer,
     ) -> Result<EmbeddingSet, TrainError> {
-        embed::embed(embedder, &self.images, &self.data.train, self.data.train_labels.clone(), output, what, observer)
+        embed::embed(
+            embedder,
+            &self.images,
+            &self.data.train,
+            self.data.train_labels.clone(),
+            output,
+            what,
+            observer,
+        )
     }
 
     /// The embeddings of pooled features.
@@ -342,7 +363,12 @@ impl<'a> Trainer<'a> {
             let data = TensorData::new(rows.to_vec(), [rows.len() / features.dim, features.dim]);
             values.extend(embed::to_host(embedder.head(Tensor::from_data(data, &self.device)))?);
         }
-        Ok(EmbeddingSet { dim: embedder.dim(), values, labels: features.labels.clone(), ids: features.ids.clone() })
+        Ok(EmbeddingSet {
+            dim: embedder.dim(),
+            values,
+            labels: features.labels.clone(),
+            ids: features.ids.clone(),
+        })
     }
 
     /// With a frozen trunk, its features of all training and validation images, computed once.
@@ -353,7 +379,15 @@ impl<'a> Trainer<'a> {
         let indices: Vec<usize> = self.data.train.iter().chain(&self.data.validation).copied().collect();
         let labels = vec![0; indices.len()];
         let what = "features of the frozen trunk";
-        let mut features = embed::embed(embedder, &self.images, &indices, labels, Output::Features, what, observer)?;
+        let mut features = embed::embed(
+            embedder,
+            &self.images,
+            &indices,
+            labels,
+            Output::Features,
+            what,
+            observer,
+        )?;
         let graded = match self.config.intra_class.graded_levels() {
             Some(levels) => {
                 let (images, train, seed) = (&self.images, &self.data.train, self.config.seed);
@@ -380,7 +414,10 @@ impl<'a> Trainer<'a> {
     pub fn train(mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<RunReport, TrainError> {
         let epochs = self.config.train.epochs;
         if self.resumed {
-            let message = format!("continuing after epoch {}, step {}", self.position.epoch, self.position.step);
+            let message = format!(
+                "continuing after epoch {}, step {}",
+                self.position.epoch, self.position.step
+            );
             observer.on(&Event::Warning { message });
         }
         while self.position.epoch < epochs {
@@ -393,7 +430,11 @@ impl<'a> Trainer<'a> {
     }
 
     fn stops_early(&self) -> bool {
-        self.config.train.early_stopping.as_ref().is_some_and(|stopping| self.position.since_best >= stopping.patience)
+        self.config
+            .train
+            .early_stopping
+            .as_ref()
+            .is_some_and(|stopping| self.position.since_best >= stopping.patience)
     }
 
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
@@ -410,14 +451,24 @@ impl<'a> Trainer<'a> {
         let batches = self.batches(epoch);
         let steps = batches.len();
         let items = |batch: &[usize]| batch.iter().map(|&row| self.data.train[row]).collect::<Vec<_>>();
-        let rest: Vec<Vec<usize>> = batches[self.position.step.min(steps)..].iter().map(|batch| items(batch)).collect();
+        let rest: Vec<Vec<usize>> = batches[self.position.step.min(steps)..]
+            .iter()
+            .map(|batch| items(batch))
+            .collect();
         let labels: Vec<Arc<[u32]>> = batches[self.position.step.min(steps)..]
             .iter()
             .map(|batch| batch.iter().map(|&row| self.data.train_labels[row]).collect())
             .collect();
         let mut loader = self.frozen.is_none().then(|| {
             let graded_levels = self.config.intra_class.graded_levels();
-            self.images.load(rest.clone(), Mode::Train { epoch: epoch as u64, graded_levels }, self.config.seed)
+            self.images.load(
+                rest.clone(),
+                Mode::Train {
+                    epoch: epoch as u64,
+                    graded_levels,
+                },
+                self.config.seed,
+            )
         });
         let mut last = None;
         for (items, labels) in rest.iter().zip(labels) {
@@ -429,16 +480,23 @@ impl<'a> Trainer<'a> {
                 None => self.input_of_features(items),
             };
             let (seen, teacher) = input;
-            let progress = (epoch * steps + self.position.step) as f64 / (self.config.train.epochs * steps).max(1) as f64;
+            let progress =
+                (epoch * steps + self.position.step) as f64 / (self.config.train.epochs * steps).max(1) as f64;
             let input = StepInput {
                 seen,
                 labels: Arc::clone(&labels),
                 teacher,
                 statistics: self.statistics.as_ref(),
-                seed: derive(self.config.seed, &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64]),
+                seed: derive(
+                    self.config.seed,
+                    &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64],
+                ),
                 rates: Rates::at(&self.config.optimizer, epoch, progress),
             };
-            let model = self.model.take().ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
+            let model = self
+                .model
+                .take()
+                .ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
             let (model, report) =
                 step(model, &mut self.optimizer, input).map_err(|error| self.with_place(error, items))?;
             self.follow(&model.embedder);
@@ -481,8 +539,14 @@ impl<'a> Trainer<'a> {
     }
 
     fn with_place(&self, error: TrainError, items: &[usize]) -> TrainError {
-        let TrainError::NotFinite { loss, base } = error else { return error };
-        let names: Vec<String> = items.iter().take(3).map(|&item| self.data.items[item].source.name()).collect();
+        let TrainError::NotFinite { loss, base } = error else {
+            return error;
+        };
+        let names: Vec<String> = items
+            .iter()
+            .take(3)
+            .map(|&item| self.data.items[item].source.name())
+            .collect();
         TrainError::Diverged {
             loss,
             base,
@@ -514,7 +578,10 @@ impl<'a> Trainer<'a> {
     }
 
     fn input_of_features(&self, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
-        let frozen = self.frozen.as_ref().expect("features are used only where a frozen trunk gave them");
+        let frozen = self
+            .frozen
+            .as_ref()
+            .expect("features are used only where a frozen trunk gave them");
         let device = self.device.clone().autodiff();
         let gather = |values: &[f32], width: usize| {
             let mut rows = Vec::with_capacity(items.len() * width);
@@ -537,7 +604,7 @@ impl<'a> Trainer<'a> {
     /// Class means and variances for the generators that need them, every few epochs.
     fn refresh_statistics(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let every = self.config.intra_class.statistics_every().max(1);
-        if self.statistics.is_none() || self.position.step > 0 || epoch % every != 0 {
+        if self.statistics.is_none() || self.position.step > 0 || !epoch.is_multiple_of(every) {
             return Ok(());
         }
         let Some(model) = &self.model else { return Ok(()) };
@@ -548,7 +615,12 @@ impl<'a> Trainer<'a> {
                     values.extend_from_slice(&frozen.values[frozen.row_of[item] * frozen.width..][..frozen.width]);
                 }
                 let ids = vec![String::new(); self.data.train.len()];
-                let set = EmbeddingSet { dim: frozen.width, values, labels: self.data.train_labels.clone(), ids };
+                let set = EmbeddingSet {
+                    dim: frozen.width,
+                    values,
+                    labels: self.data.train_labels.clone(),
+                    ids,
+                };
                 self.head_of(&model.embedder, &set)?
             }
             None => self.embed_training(&model.embedder, Output::Embedding, "class statistics", observer)?,
@@ -585,11 +657,25 @@ impl<'a> Trainer<'a> {
             values.push(("spread".to_owned(), shape.spread));
         }
         let epoch = self.position.epoch;
-        self.tell(&Event::Epoch { epoch, loss: mean("loss"), base: mean("base"), rate: rates.trunk, values }, observer)?;
+        self.tell(
+            &Event::Epoch {
+                epoch,
+                loss: mean("loss"),
+                base: mean("base"),
+                rate: rates.trunk,
+                values,
+            },
+            observer,
+        )?;
         if let Some(message) = shape.and_then(|shape| shape.warning()) {
-            self.tell(&Event::Warning { message: format!("epoch {epoch}: {message}") }, observer)?;
+            self.tell(
+                &Event::Warning {
+                    message: format!("epoch {epoch}: {message}"),
+                },
+                observer,
+            )?;
         }
-        let due = epoch % self.config.train.validate_every == 0 || epoch == self.config.train.epochs;
+        let due = epoch.is_multiple_of(self.config.train.validate_every) || epoch == self.config.train.epochs;
         if due && !self.data.validation.is_empty() {
             self.validate(observer)?;
         }
@@ -614,9 +700,22 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let embedder = self.current()?;
         let items = TestSet::Single(self.data.validation.clone());
-        let result = measure(&embedder, &self.images, &self.data.dataset, &items, self.config, "validation", observer)?;
+        let result = measure(
+            &embedder,
+            &self.images,
+            &self.data.dataset,
+            &items,
+            self.config,
+            "validation",
+            observer,
+        )?;
         let measures = measures(&result);
-        let name = self.config.train.early_stopping.as_ref().map_or("map@r", |stopping| stopping.measure.as_str());
+        let name = self
+            .config
+            .train
+            .early_stopping
+            .as_ref()
+            .map_or("map@r", |stopping| stopping.measure.as_str());
         let value = measures.get(name).and_then(serde_json::Value::as_f64).ok_or_else(|| {
             let known: Vec<&str> = measures.keys().map(String::as_str).collect();
             TrainError::Config(format!(
@@ -634,7 +733,10 @@ impl<'a> Trainer<'a> {
         let epoch = self.position.epoch;
         self.tell(&Event::Validation { epoch, measures, best }, observer)?;
         if self.stops_early() && epoch < self.config.train.epochs {
-            let reason = format!("no better validation {name} for {} validations", self.position.since_best);
+            let reason = format!(
+                "no better validation {name} for {} validations",
+                self.position.since_best
+            );
             self.tell(&Event::Stopped { epoch, reason }, observer)?;
         }
         Ok(())
@@ -675,7 +777,15 @@ impl<'a> Trainer<'a> {
         write_safetensors(&self.run.model(), &named_arrays(&embedder), &metadata)
             .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
         let data = self.data;
-        let evaluation = measure(&embedder, &self.images, &data.dataset, &data.test, self.config, "test classes", observer)?;
+        let evaluation = measure(
+            &embedder,
+            &self.images,
+            &data.dataset,
+            &data.test,
+            self.config,
+            "test classes",
+            observer,
+        )?;
         let report = RunReport {
             evaluation,
             epochs: self.position.epoch,
@@ -722,9 +832,22 @@ pub fn measure(
     what: &str,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation, TrainError> {
-    let labels = |items: &[usize]| items.iter().map(|&item| dataset.items[item].class).collect::<Vec<u32>>();
+    let labels = |items: &[usize]| {
+        items
+            .iter()
+            .map(|&item| dataset.items[item].class)
+            .collect::<Vec<u32>>()
+    };
     let mut embed = |items: &[usize]| {
-        embed::embed(embedder, images, items, labels(items), Output::Embedding, what, &mut *observer)
+        embed::embed(
+            embedder,
+            images,
+            items,
+            labels(items),
+            Output::Embedding,
+            what,
+            &mut *observer,
+        )
     };
     let options = EvaluationOptions {
         recall_levels: if config.evaluation.recall.is_empty() {

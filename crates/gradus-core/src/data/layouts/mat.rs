@@ -399,7 +399,7 @@ impl Parser {
     }
 
     fn each<const N: usize>(&self, data: &[u8], convert: impl Fn([u8; N]) -> f64) -> Result<Vec<f64>, String> {
-        if data.len() % N != 0 {
+        if !data.len().is_multiple_of(N) {
             return Err(format!("{} bytes cannot hold numbers of {N} bytes each", data.len()));
         }
         let mut bytes = [0; N];
@@ -437,7 +437,7 @@ impl Parser {
             other => return Err(format!("text was expected, an element of type {other} found")),
         };
         let rows = dimensions.first().map_or(1, |rows| *rows as usize);
-        if rows > 1 && rows <= text.len() && text.len() % rows == 0 {
+        if rows > 1 && rows <= text.len() && text.len().is_multiple_of(rows) {
             let lines: Vec<String> = (0..rows)
                 .map(|row| text.iter().skip(row).step_by(rows).collect::<String>())
                 .collect();

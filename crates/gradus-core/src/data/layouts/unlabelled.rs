@@ -28,12 +28,22 @@ pub fn list_images(folder: &Path) -> Result<(Vec<Item>, Vec<String>), DataError>
         )));
     }
     let parent = |path: &Path| path.parent().unwrap_or(folder).display().to_string();
-    let names: Vec<String> = paths.iter().map(|path| parent(path)).collect::<BTreeSet<_>>().into_iter().collect();
+    let names: Vec<String> = paths
+        .iter()
+        .map(|path| parent(path))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let items = paths
         .into_iter()
         .map(|path| {
             let class = names.binary_search(&parent(&path)).unwrap_or(0) as u32;
-            Item { source: Source::File(path), class, part: Part::Unassigned, factors: Vec::new() }
+            Item {
+                source: Source::File(path),
+                class,
+                part: Part::Unassigned,
+                factors: Vec::new(),
+            }
         })
         .collect();
     Ok((items, names))

@@ -13,6 +13,8 @@ pub(super) struct Path {
     moves: [[f64; 2]; 4],
     /// Whether brightness, contrast and saturation grow (+1) or shrink (-1).
     signs: [f64; 3],
+    /// Which way the view turns, -1 or 1.
+    turn: f64,
 }
 
 impl Path {
@@ -21,13 +23,21 @@ impl Path {
         let position = std::array::from_fn(|_| random.random());
         let moves = std::array::from_fn(|_| std::array::from_fn(|_| random.random_range(-1.0..=1.0)));
         let signs = std::array::from_fn(|_| if random.random::<bool>() { 1.0 } else { -1.0 });
-        Self { position, moves, signs }
+        // Drawn last, so that views without rotation are what they were before there was any.
+        let turn = if random.random::<bool>() { 1.0 } else { -1.0 };
+        Self {
+            position,
+            moves,
+            signs,
+            turn,
+        }
     }
 
     /// Corners (top left, top right, bottom right, bottom left) of the part kept of a crop at strength `t`.
     ///
-    /// They stay a convex quadrilateral: each moves by less than a quarter of the side, t being below 1.
-    pub(super) fn corners(&self, crop: Crop<u32>, t: f64) -> [[f64; 2]; 4] {
+    /// They stay a convex quadrilateral: each moves by less than a quarter of the side, t being below 1. The whole is then turned
+    /// about its centre by `t * rotation` radians.
+    pub(super) fn corners(&self, crop: Crop<u32>, t: f64, rotation: f64) -> [[f64; 2]; 4] {
         let side = (1.0 - t).max(0.0).sqrt();
         let crop = [
             f64::from(crop.left),
@@ -36,13 +46,17 @@ impl Path {
             f64::from(crop.height),
         ];
         let units = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+        let (sin, cos) = (self.turn * t * rotation).sin_cos();
         std::array::from_fn(|corner| {
-            std::array::from_fn(|axis| {
+            let centre: [f64; 2] = std::array::from_fn(|axis| {
                 let (start, extent) = (crop[axis], crop[2 + axis]);
-                let kept = side * extent;
+                start + self.position[axis] * (extent - side * extent) + 0.5 * side * extent
+            });
+            let [x, y]: [f64; 2] = std::array::from_fn(|axis| {
                 let unit = units[corner][axis] + t / 4.0 * self.moves[corner][axis];
-                start + self.position[axis] * (extent - kept) + unit * kept
-            })
+                (unit - 0.5) * side * crop[2 + axis]
+            });
+            [centre[0] + cos * x - sin * y, centre[1] + sin * x + cos * y]
         })
     }
 
@@ -133,6 +147,35 @@ mod tests {
     }
 
     #[test]
+    fn rotation_turns_the_corners_about_the_centre_by_its_share_of_the_angle() {
+        let crop = Crop {
+            left: 3,
+            top: 5,
+            width: 40,
+            height: 30,
+        };
+        for seed in 0..10 {
+            let path = Path::draw(seed);
+            let (straight, turned) = (path.corners(crop, 0.5, 0.0), path.corners(crop, 0.5, 1.2));
+            // The centre of what is kept does not move.
+            let side = 0.5_f64.sqrt();
+            let centre = [
+                3.0 + path.position[0] * 40.0 * (1.0 - side) + 20.0 * side,
+                5.0 + path.position[1] * 30.0 * (1.0 - side) + 15.0 * side,
+            ];
+            for (a, b) in straight.iter().zip(&turned) {
+                let (a, b) = (
+                    [a[0] - centre[0], a[1] - centre[1]],
+                    [b[0] - centre[0], b[1] - centre[1]],
+                );
+                assert!((a[0].hypot(a[1]) - b[0].hypot(b[1])).abs() < 1e-9);
+                let angle = (a[0] * b[1] - a[1] * b[0]).atan2(a[0] * b[0] + a[1] * b[1]);
+                assert!((angle - path.turn * 0.6).abs() < 1e-9, "{angle}");
+            }
+        }
+    }
+
+    #[test]
     fn the_projective_map_takes_the_unit_square_to_the_corners() {
         for seed in 0..200 {
             let crop = Crop {
@@ -141,7 +184,7 @@ mod tests {
                 width: 40,
                 height: 25,
             };
-            let corners = Path::draw(seed).corners(crop, strength(5));
+            let corners = Path::draw(seed).corners(crop, strength(5), 0.7);
             let map = projection(corners);
             for (unit, corner) in [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]].iter().zip(corners) {
                 let [x, y] = project(&map, unit[0], unit[1]);
@@ -178,7 +221,7 @@ mod tests {
         for level in 1..6 {
             let mut area = 0.0;
             for seed in 0..2000 {
-                let corners = Path::draw(seed).corners(crop, strength(level));
+                let corners = Path::draw(seed).corners(crop, strength(level), 0.0);
                 // Shoelace formula.
                 area += (0..4)
                     .map(|corner| (corners[corner], corners[(corner + 1) % 4]))
