@@ -1,7 +1,7 @@
 //! Writes the picture of the README: one flower, one known factor swept in each row.
 //!
 //! ```text
-//! cargo run --release -p gradus-core --example flora_sheet -- docs/images/flora.png
+//! cargo run --release --example flora_sheet -- docs/images/flora.png
 //! ```
 
 use gradus_core::data::flora::{FloraConfig, contact_sheet, factor_sheet, generate};

@@ -1,6 +1,6 @@
 //! Embeddings on the host: the border between the model and everything that measures or stores its output.
 //!
-//! [`write`] and [`read`] store them; the extension of the file decides how ([`Format`]). To add a format: one file with
+//! [`write()`] and [`read`] store them; the extension of the file decides how ([`Format`]). To add a format: one file with
 //! `encode` and `decode`, one variant of [`Format`].
 
 mod companion;
@@ -166,7 +166,7 @@ pub fn write(set: &EmbeddingSet, path: &Path) -> Result<Vec<PathBuf>, EmbeddingF
     Ok(written)
 }
 
-/// Reads embeddings written by [`write`], or by anything else that keeps to the same formats.
+/// Reads embeddings written by [`write()`], or by anything else that keeps to the same formats.
 ///
 /// `.npy` may hold f2, f4 or f8 of either byte order, in C or Fortran order. Without a table beside it, the rows of a
 /// `.safetensors` file are named by their number; `.npy` has no labels of its own and needs the table.

@@ -1,6 +1,6 @@
 //! One file per layout on disk, recognised from the files.
 //!
-//! A layout is one file with a [`LayoutReader`] and one line in [`READERS`]; nothing else lists layouts.
+//! A layout is one file with a `LayoutReader` and one line in `READERS`; nothing else lists layouts.
 //! Reading looks at lists and folders only: no image is decoded, and lists are read although the images are absent.
 
 mod archive;
