@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         size: 96,
         ..FloraConfig::default()
     };
-    let species = contact_sheet(&generate(&config)?, &[0, 2, 4, 7], 9)?;
+    let species = contact_sheet(&generate(&config)?, &[1, 3, 5, 8], 9)?;
     let factors = factor_sheet(&config, 8, 9)?;
     let gap = 12;
     let width = species.width().max(factors.width());
