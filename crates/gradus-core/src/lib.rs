@@ -10,6 +10,7 @@
 //! | [`embeddings`] | embeddings with labels on the host, read and written |
 //! | [`evaluation`] | Recall@K, MAP@R, R-precision and the structure inside classes |
 //! | [`projection`] | principal components |
+//! | [`relations`] | what two items are to each other: same, different, ignore, weighted |
 //! | [`random`] | seeded random streams, a pure function of (seed, purpose, epoch, item) |
 //! | [`files`] | atomic writing |
 
@@ -19,6 +20,7 @@ pub mod evaluation;
 pub mod files;
 pub mod projection;
 pub mod random;
+pub mod relations;
 pub mod samplers;
 
 pub use embeddings::EmbeddingSet;

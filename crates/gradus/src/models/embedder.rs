@@ -9,6 +9,7 @@ use super::head::{Head, HeadConfig};
 use super::layers::{Builder, Mode};
 use super::pooling::{Pooling, PoolingLayer};
 use super::{ModelError, weights};
+use crate::numerics::normalize;
 use crate::tensor::{Device, Module, Tensor, adaptive_avg_pool2d};
 
 /// Where a linear head starts.
@@ -33,6 +34,9 @@ pub struct ModelConfig {
     pub weights: Option<PathBuf>,
     /// How positions are pooled; default average.
     pub pooling: Pooling,
+    /// Whether pooled features are divided by their length before the head; default yes. A bright or busy image has longer
+    /// features, which says nothing of its class: without this the principal components start with that length.
+    pub normalise_features: bool,
     /// Width of the embedding, 64 to 2048; default 128.
     pub width: usize,
     /// Form of the embedding head; default linear.
@@ -55,6 +59,7 @@ impl Default for ModelConfig {
             backbone: BackboneConfig::default(),
             weights: None,
             pooling: Pooling::default(),
+            normalise_features: true,
             width: 128,
             head: HeadConfig::default(),
             initial: HeadStart::default(),
@@ -114,7 +119,7 @@ impl ModelConfig {
             trunk = loaded;
             normalisation = info.normalisation.unwrap_or(normalisation);
         }
-        let features = trunk.backbone().width();
+        let features = trunk.backbone().width() * self.pooling.features_per_channel();
         let trainable = if self.freeze_trunk {
             Some(0)
         } else {
@@ -123,6 +128,7 @@ impl ModelConfig {
         Ok(Embedder {
             trunk,
             pooling: PoolingLayer::new(self.pooling, device),
+            normalise_features: self.normalise_features,
             head: Head::new(self.head, features, self.width, seed, device),
             frozen_blocks: 0,
             normalisation,
@@ -140,6 +146,7 @@ impl ModelConfig {
 pub struct Embedder {
     trunk: Trunk,
     pooling: PoolingLayer,
+    normalise_features: bool,
     head: Head,
     frozen_blocks: usize,
     #[module(skip)]
@@ -147,12 +154,21 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// The pooled features of images, before the head.
+    /// The pooled features of images as the head takes them: of unit length unless `model.normalise-features` is off.
     ///
     /// Blocks that are not trained run in evaluation mode and without autodiff: they record no tape, and gradients
     /// with respect to the images are not available through them.
     #[must_use]
     pub fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        let pooled = self.pooled(images, mode);
+        if self.normalise_features {
+            normalize(pooled)
+        } else {
+            pooled
+        }
+    }
+
+    fn pooled(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         let blocks = self.blocks();
         if self.frozen_blocks == 0 {
             return self.pooling.forward(self.trunk.forward(images, 0..blocks, mode));
@@ -207,7 +223,7 @@ impl Embedder {
     /// Width of the pooled features.
     #[must_use]
     pub fn feature_width(&self) -> usize {
-        self.trunk.backbone().width()
+        self.trunk.backbone().width() * self.pooling.kind().features_per_channel()
     }
 
     /// Width of the embedding.

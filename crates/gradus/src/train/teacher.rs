@@ -3,10 +3,13 @@
 use super::average;
 use crate::config::{TeacherConfig, TeacherKind, TeacherSpace};
 use crate::models::{Embedder, Mode};
-use crate::tensor::{Module, Tensor, TensorData};
+use crate::tensor::{Module, Tensor, TensorData, adaptive_avg_pool2d};
 
 /// Positions along each side of the map that orders members.
 const MAP_GRID: usize = 4;
+
+/// Pixels along each side of the thumbnail that orders members.
+const THUMBNAIL: usize = 8;
 
 /// A network outside autodiff whose similarities give the order.
 #[derive(Debug)]
@@ -78,6 +81,9 @@ impl Teacher {
     #[must_use]
     pub fn see(&self, images: Tensor<4>) -> Tensor<2> {
         let images = images.without_autodiff();
+        if self.space == TeacherSpace::Thumbnail {
+            return thumbnails(images);
+        }
         let images = match self.renormalise {
             Some(Renormalise { factor, offset }) => {
                 let device = images.device();
@@ -102,7 +108,7 @@ impl Teacher {
         let features = features.without_autodiff();
         match self.space {
             TeacherSpace::Embedding => self.network.head(features),
-            TeacherSpace::Features | TeacherSpace::Map => features,
+            TeacherSpace::Features | TeacherSpace::Map | TeacherSpace::Thumbnail => features,
         }
     }
 
@@ -117,4 +123,17 @@ impl Teacher {
             None => self,
         }
     }
+}
+
+/// Images averaged to 8 x 8 pixels, each channel without its mean over the image: what is bright where, not how bright.
+///
+/// # Shapes
+/// `[batch, 3, height, width]` → `[batch, 192]` (fewer where images are smaller).
+fn thumbnails(images: Tensor<4>) -> Tensor<2> {
+    let [batch, channels, height, width] = images.dims();
+    let small = adaptive_avg_pool2d(images, [height.min(THUMBNAIL), width.min(THUMBNAIL)]);
+    let pixels: Tensor<3> = small.flatten(2, 3);
+    let mean = pixels.clone().mean_dim(2);
+    let [_, _, positions] = pixels.dims();
+    (pixels - mean).reshape([batch, channels * positions])
 }
