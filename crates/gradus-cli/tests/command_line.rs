@@ -255,6 +255,97 @@ fn a_frozen_trunk_trains_only_the_head() {
     }
 }
 
+/// The configuration stored with a run of no epochs.
+fn stored(folder: &Path, name: &str, more: &[&str]) -> toml::Table {
+    let out = path(folder, name);
+    json(&as_refs(&train(&out, &[&["--epochs", "0"], more].concat())));
+    toml::from_str(&std::fs::read_to_string(Path::new(&out).join("config.toml")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_start_of_the_network_decides_some_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = |config: &toml::Table, key: &str| config["optimizer"][key].as_float().unwrap();
+    let random = stored(folder.path(), "random", &["--preset", "gradus"]);
+    assert_eq!(random["teacher"]["space"].as_str(), Some("thumbnail"));
+    assert!((number(&random, "rate") - 1e-4).abs() < 1e-12);
+    let asked = stored(folder.path(), "asked", &["--set", "teacher.space=map"]);
+    assert_eq!(asked["teacher"]["space"].as_str(), Some("map"));
+    let frozen = stored(folder.path(), "frozen", &["--freeze-trunk"]);
+    assert_eq!(frozen["teacher"]["space"].as_str(), Some("embedding"));
+    assert!(
+        (number(&frozen, "rate") - 3e-4).abs() < 1e-12 && (number(&frozen, "criterion-factor") - 333.0).abs() < 1e-9
+    );
+    let slower = stored(
+        folder.path(),
+        "slower",
+        &["--freeze-trunk", "--set", "optimizer.rate=1e-5"],
+    );
+    assert!((number(&slower, "rate") - 1e-5).abs() < 1e-12);
+}
+
+/// Training stops when the held-out training classes no longer gain, and the best epoch is what is kept.
+#[test]
+fn early_stopping_keeps_the_best_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(folder.path(), "run");
+    let more = [
+        "--preset",
+        "proxy-anchor",
+        "--epochs",
+        "40",
+        "--set",
+        "data.validation=0.34",
+        "--set",
+        "optimizer.rate=0.05",
+        "--set",
+        "train.weight-average=0",
+        "--set",
+        "train.early-stopping.patience=2",
+        "--set",
+        "train.early-stopping.measure=\"recall@1\"",
+    ];
+    let result = json(&as_refs(&train(&out, &more)));
+    let events = std::fs::read_to_string(Path::new(&out).join("events.jsonl")).unwrap();
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| {
+        let kind = kind.to_owned();
+        events.iter().filter(move |event| event["event"] == kind.as_str())
+    };
+    let validations: Vec<(u64, f64)> = of("validation")
+        .map(|event| {
+            (
+                event["epoch"].as_u64().unwrap(),
+                event["measures"]["recall@1"].as_f64().unwrap(),
+            )
+        })
+        .collect();
+    let best = validations
+        .iter()
+        .fold((0, f64::MIN), |best, &now| if now.1 > best.1 { now } else { best });
+    assert_eq!(of("stopped").count(), 1, "never stopped: {validations:?}");
+    assert_eq!(validations.last().unwrap().0, best.0 + 2, "{validations:?}");
+    assert_eq!(result["epochs"].as_u64().unwrap(), best.0 + 2);
+    // The model that was saved is that of the best epoch.
+    let read = |file: &str| gradus::state::read_safetensors(&Path::new(&out).join(file)).unwrap().0;
+    let kept = read("model.safetensors");
+    let of_best = read(&format!("checkpoints/epoch-{:04}/model.safetensors", best.0));
+    let of_last = read(&format!("checkpoints/epoch-{:04}/model.safetensors", best.0 + 2));
+    let values = |arrays: &[gradus::state::NamedArray], name: &str| {
+        let found = arrays.iter().find(|array| array.name == name);
+        found.unwrap_or_else(|| panic!("no {name}")).values.clone()
+    };
+    for array in &kept {
+        let name = format!("embedder.{}", array.name);
+        assert!(
+            array.values == values(&of_best, &name),
+            "{name} is not that of the best epoch"
+        );
+    }
+    let head = kept.iter().find(|array| array.name.starts_with("head")).unwrap();
+    assert!(head.values != values(&of_last, &format!("embedder.{}", head.name)));
+}
+
 #[test]
 fn bad_input_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gradus::config::{Config, Overlay};
+use gradus::config::{Config, Overlay, TeacherKind};
 use gradus::models;
 use gradus_core::data::Layout;
 use toml::Value;
@@ -76,12 +76,25 @@ pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
     Ok(Value::String(text.to_owned()))
 }
 
-/// Resolves the layers. Pretrained weights bring two defaults of their own unless the layers say otherwise: the
-/// normalisation the file asks for, and frozen batch-norm statistics (small batches of few classes would spoil them).
+/// Resolves the layers. What the network starts from decides three defaults, unless the layers say otherwise: pretrained
+/// weights bring the normalisation their file asks for, and frozen batch-norm statistics (small batches of few classes
+/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead; and a
+/// head that trains alone, on features that stay, takes higher rates.
 pub(crate) fn resolve(mut layers: Overlay) -> Result<Config, Failure> {
     let config = layers.resolve()?;
+    if config.model.freeze_trunk {
+        for (key, value) in [("optimizer.rate", 3e-4), ("optimizer.criterion-factor", 333.0)] {
+            if !layers.mentions(key) {
+                layers.insert(key, value);
+            }
+        }
+    }
     let Some(weights) = &config.model.weights else {
-        return Ok(config);
+        let own = config.teacher.kind != TeacherKind::Network && !config.model.freeze_trunk;
+        if own && config.intra_class.needs_teacher() && !layers.mentions("teacher.space") {
+            layers.insert("teacher.space", "thumbnail");
+        }
+        return Ok(layers.resolve()?);
     };
     if !layers.mentions("model.freeze-batch-norm") {
         layers.insert("model.freeze-batch-norm", true);

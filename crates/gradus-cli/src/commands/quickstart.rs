@@ -29,16 +29,13 @@ pub(crate) fn run(arguments: &Quickstart) -> Outcome {
     let configure = |preset: &str, epochs: Option<usize>| -> Result<Config, Failure> {
         let mut layers = Overlay::preset(preset)?;
         layers.put(toml::from_str(include_str!("quickstart.toml"))?);
-        if preset == "gradus" {
-            layers.put(toml::from_str(include_str!("quickstart_gradus.toml"))?);
-        }
         layers.insert("seed", i64::try_from(arguments.seed).unwrap_or(i64::MAX));
         layers.insert("data.flora.seed", i64::try_from(arguments.seed).unwrap_or(i64::MAX));
         layers.insert("device", arguments.device.as_str());
         if let Some(epochs) = epochs {
             layers.insert("train.epochs", i64::try_from(epochs).unwrap_or(i64::MAX));
         }
-        Ok(layers.resolve()?)
+        layers::resolve(layers)
     };
     let measured = |name: &str, config: &Config, data: &PreparedData| -> Result<RunReport, Failure> {
         train(

@@ -195,9 +195,11 @@ pub fn inspect_split(dataset: &Dataset, options: &SplitOptions, check: Option<Im
                 so_far.max_height = so_far.max_height.max(*height);
             }
             Err(problem) => {
+                let image = dataset.items[*item].source.name();
+                let named = format!("{image}: ");
                 bad_images.push(BadImage {
-                    image: dataset.items[*item].source.name(),
-                    problem: problem.clone(),
+                    problem: problem.strip_prefix(&named).unwrap_or(problem).to_owned(),
+                    image,
                 });
             }
         }

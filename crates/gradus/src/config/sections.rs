@@ -138,9 +138,9 @@ pub struct TrainConfig {
     pub max_batches: usize,
     /// How proxies start (default `class-means`).
     pub proxies: ProxyStart,
-    /// Decay per step of a moving average of the weights that is evaluated and saved instead (default none).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight_average: Option<f64>,
+    /// Decay per step of a moving average of the weights that is evaluated and saved instead (default 0.99; 0: none). It rises
+    /// from 0.1 over the first steps, so that a short run does not end where it began.
+    pub weight_average: f64,
     /// Stop when validation no longer improves (default none); needs `data.validation` above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
@@ -156,7 +156,7 @@ impl Default for TrainConfig {
             epochs: 20,
             max_batches: 0,
             proxies: ProxyStart::ClassMeans,
-            weight_average: None,
+            weight_average: 0.99,
             early_stopping: None,
             validate_every: 1,
             keep_checkpoints: 2,
@@ -307,9 +307,7 @@ impl Config {
             ));
         }
         share("teacher.momentum", self.teacher.momentum.0)?;
-        if let Some(decay) = self.train.weight_average {
-            share("train.weight-average", decay)?;
-        }
+        share("train.weight-average", self.train.weight_average)?;
         if self.teacher.kind == TeacherKind::Network && self.teacher.network.is_none() {
             return Err(
                 "teacher.kind = \"network\" needs a section [teacher.network] with a backbone and weights".to_owned(),
@@ -349,12 +347,16 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.model.freeze_trunk && self.teacher.space == TeacherSpace::Map && self.intra_class.needs_teacher() {
-            return Err(
-                "teacher.space = \"map\" sees images, but model.freeze-trunk trains on stored features: use \
-                        teacher.space = \"embedding\" or \"features\", or train without --freeze-trunk"
-                    .to_owned(),
-            );
+        let sees_images = match self.teacher.space {
+            TeacherSpace::Map => Some("map"),
+            TeacherSpace::Thumbnail => Some("thumbnail"),
+            TeacherSpace::Embedding | TeacherSpace::Features => None,
+        };
+        if let Some(space) = sees_images.filter(|_| self.model.freeze_trunk && self.intra_class.needs_teacher()) {
+            return Err(format!(
+                "teacher.space = \"{space}\" sees images, but model.freeze-trunk trains on stored features: use \
+                 teacher.space = \"embedding\" or \"features\", or train without --freeze-trunk"
+            ));
         }
         Ok(())
     }

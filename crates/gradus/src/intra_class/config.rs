@@ -175,6 +175,7 @@ impl IntraClassConfig {
     #[must_use]
     pub fn members() -> Self {
         Self {
+            weight: 10.0,
             anchor_weight: 0.0,
             source: Source::Members,
             gate: GateConfig {
@@ -187,9 +188,9 @@ impl IntraClassConfig {
             },
             ranking: RankingConfig::default(),
             // A margin of the teacher's full similarity gap cannot be met by a class the base loss draws together: it then
-            // fights the base loss instead of ordering (less recall and less order on flora, seed 7).
+            // fights the base loss instead of ordering.
             members: MembersConfig {
-                margin_scale: 0.1,
+                margin_scale: 0.2,
                 ..MembersConfig::default()
             },
             ..Self::sgar()

@@ -176,4 +176,32 @@ mod tests {
         let analytic = power.grad(&gradients).unwrap().into_scalar::<f32>();
         assert!((numeric - analytic).abs() < 1e-3, "{numeric} {analytic}");
     }
+
+    #[test]
+    fn the_grid_keeps_places_whatever_the_size_of_the_map() {
+        let device = Device::default().autodiff();
+        let layer = PoolingLayer::new(Pooling::Grid, &device);
+        for edge in [2_usize, 4, 6, 8] {
+            let values: Vec<f32> = (0..2 * edge * edge).map(|value| value as f32).collect();
+            let map = Tensor::<4>::from_data(TensorData::new(values.clone(), [1, 2, edge, edge]), &device);
+            let map = map.require_grad();
+            let pooled = layer.forward(map.clone());
+            assert_eq!(pooled.dims(), [1, 2 * Pooling::Grid.features_per_channel()]);
+            let gradients = pooled.clone().sum().backward();
+            let pooled = pooled.try_into_vec_as::<f32>().unwrap();
+            // Place (row, column) averages the positions floor(row * edge / 4) to ceil((row + 1) * edge / 4).
+            for (index, found) in pooled.iter().enumerate() {
+                let (channel, row, column) = (index / 16, index / 4 % 4, index % 4);
+                let span = |place: usize| place * edge / 4..((place + 1) * edge).div_ceil(4);
+                let mut members = Vec::new();
+                for y in span(row) {
+                    members.extend(span(column).map(|x| values[channel * edge * edge + y * edge + x]));
+                }
+                let expected = members.iter().sum::<f32>() / members.len() as f32;
+                assert!((found - expected).abs() < 1e-4, "{edge}: {found}, not {expected}");
+            }
+            let gradient = map.grad(&gradients).unwrap().try_into_vec_as::<f32>().unwrap();
+            assert!((gradient.iter().sum::<f32>() - 32.0).abs() < 1e-3);
+        }
+    }
 }

@@ -24,6 +24,14 @@ pub fn update<M: Module>(average: M, current: &M, decay: f64) -> M {
     average.map(&mut blend)
 }
 
+/// The decay after `updates` earlier updates: `min(decay, (1 + updates) / (10 + updates))`, so that the start, which knows
+/// nothing, is soon forgotten.
+#[must_use]
+pub fn warmed_up(decay: f64, updates: usize) -> f64 {
+    let updates = updates as f64;
+    decay.min((1.0 + updates) / (10.0 + updates))
+}
+
 struct Collect {
     path: ModulePath,
     values: BTreeMap<String, Tensor<1>>,
@@ -70,5 +78,18 @@ impl ModuleMapper for Blend {
         let blended =
             tensor.without_autodiff().mul_scalar(self.decay) + current.reshape(shape).mul_scalar(1.0 - self.decay);
         Param::from_mapped_value(id, blended, mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::warmed_up;
+
+    #[test]
+    fn decay_rises_to_what_was_asked_for() {
+        assert!((warmed_up(0.99, 0) - 0.1).abs() < 1e-12);
+        assert!((warmed_up(0.99, 90) - 0.91).abs() < 1e-12);
+        assert!((warmed_up(0.99, 10_000) - 0.99).abs() < 1e-12);
+        assert!(warmed_up(0.0, 7).abs() < 1e-12);
     }
 }

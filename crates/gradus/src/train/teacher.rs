@@ -137,3 +137,42 @@ fn thumbnails(images: Tensor<4>) -> Tensor<2> {
     let [_, _, positions] = pixels.dims();
     (pixels - mean).reshape([batch, channels * positions])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Device;
+
+    #[test]
+    fn thumbnails_average_and_forget_how_bright_an_image_is() {
+        let device = Device::default();
+        let edge = 16;
+        let image: Vec<f32> = (0..3 * edge * edge).map(|value| (value % 37) as f32).collect();
+        let brighter: Vec<f32> = image.iter().map(|value| value + 5.0).collect();
+        let both = [image.clone(), brighter].concat();
+        let rows = thumbnails(Tensor::from_data(TensorData::new(both, [2, 3, edge, edge]), &device));
+        assert_eq!(rows.dims(), [2, 3 * THUMBNAIL * THUMBNAIL]);
+        let rows = rows.try_into_vec_as::<f32>().unwrap();
+        let (first, second) = rows.split_at(192);
+        let pixel = |channel: usize, y: usize, x: usize| image[channel * edge * edge + y * edge + x];
+        for channel in 0..3 {
+            let mean = (0..edge * edge)
+                .map(|at| pixel(channel, at / edge, at % edge))
+                .sum::<f32>()
+                / 256.0;
+            for place in 0..64 {
+                let (y, x) = (place / 8 * 2, place % 8 * 2);
+                let block = pixel(channel, y, x)
+                    + pixel(channel, y, x + 1)
+                    + pixel(channel, y + 1, x)
+                    + pixel(channel, y + 1, x + 1);
+                let found = first[channel * 64 + place];
+                assert!(
+                    (found - (block / 4.0 - mean)).abs() < 1e-4,
+                    "{channel} {place}: {found}"
+                );
+            }
+        }
+        assert!(first.iter().zip(second).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+}

@@ -254,7 +254,7 @@ impl<'a> Trainer<'a> {
                 .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
             self.teacher = Some(self.new_teacher(&network));
         }
-        self.average = self.config.train.weight_average.map(|_| model.embedder.valid());
+        self.average = self.averages().then(|| model.embedder.valid());
         self.prepare_frozen(&model.embedder, observer)?;
         self.model = Some(model);
         self.save_checkpoint()
@@ -298,7 +298,7 @@ impl<'a> Trainer<'a> {
         let loaded = self.optimizer.load_arrays(&values, &device);
         fits("optimizer", loaded)?;
         let load_embedder = |values: &[NamedArray]| load_named_arrays(initial.valid(), values);
-        if self.config.train.weight_average.is_some() {
+        if self.averages() {
             let values = arrays.remove("average").unwrap_or_default();
             let mut average = None;
             fits("average", load_embedder(&values).map(|module| average = Some(module)))?;
@@ -499,7 +499,7 @@ impl<'a> Trainer<'a> {
                 .ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
             let (model, report) =
                 step(model, &mut self.optimizer, input).map_err(|error| self.with_place(error, items))?;
-            self.follow(&model.embedder);
+            self.follow(&model.embedder, epoch * steps + self.position.step);
             self.model = Some(model);
             self.position.step += 1;
             self.add("loss", report.loss);
@@ -561,8 +561,15 @@ impl<'a> Trainer<'a> {
         *self.position.sums.entry(name.to_owned()).or_default() += value;
     }
 
-    fn follow(&mut self, student: &Embedder) {
-        if let (Some(average), Some(decay)) = (self.average.take(), self.config.train.weight_average) {
+    /// Whether a moving average of the weights is what is evaluated and saved.
+    fn averages(&self) -> bool {
+        self.config.train.weight_average > 0.0
+    }
+
+    /// Lets averages follow the student, which was updated `updates` times before this one.
+    fn follow(&mut self, student: &Embedder, updates: usize) {
+        if let Some(average) = self.average.take() {
+            let decay = average::warmed_up(self.config.train.weight_average, updates);
             self.average = Some(average::update(average, student, decay));
         }
         self.teacher = self.teacher.take().map(|teacher| teacher.follow(student));
