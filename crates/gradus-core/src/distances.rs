@@ -202,7 +202,11 @@ impl DistanceConfig {
             }
             Self::Hyperbolic { curvature, clip } => {
                 check(curvature > 0.0, "curvature", curvature, positive, paper_curvature())?;
-                check(clip > 0.0, "clip", clip, positive, paper_clip())
+                check(clip > 0.0, "clip", clip, positive, paper_clip())?;
+                // Beyond this the ball's border is reached in single precision.
+                let most = 20.0 / curvature.sqrt();
+                let wanted = format!("at most 20 / sqrt(curvature) = {most}");
+                check(clip <= most, "clip", clip, &wanted, paper_clip())
             }
             Self::Cosine {} | Self::Dot { .. } | Self::Snr { .. } => Ok(()),
         }

@@ -187,6 +187,16 @@ fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
     Ok((table, text))
 }
 
+/// Whether a section names one variant of several.
+fn names_a_variant(path: &str) -> bool {
+    let mut keys = path.split('.');
+    let option_of_a_loss = keys.next() == Some("loss")
+        && keys
+            .nth(1)
+            .is_some_and(|key| key == "distance" || key == "reducer" || key.ends_with("-regularizer"));
+    VARIANTS.contains(&path) || (option_of_a_loss && keys.next().is_none())
+}
+
 fn merge(base: &mut Table, layer: Table, path: &str) {
     for (key, value) in layer {
         let here = if path.is_empty() {
@@ -196,7 +206,7 @@ fn merge(base: &mut Table, layer: Table, path: &str) {
         };
         match (base.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => {
-                let other_variant = VARIANTS.contains(&here.as_str()) && new.keys().any(|name| !old.contains_key(name));
+                let other_variant = names_a_variant(&here) && new.keys().any(|name| !old.contains_key(name));
                 if other_variant {
                     *old = new;
                 } else {
@@ -253,6 +263,19 @@ mod tests {
             text.contains("triplet-margin") && !text.contains("proxy-anchor"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn options_of_a_loss_are_replaced_whole() {
+        let mut layers = Overlay::preset("proxy-anchor").unwrap();
+        layers.set("loss.contrastive.distance.lp.p=1").unwrap();
+        layers.set("loss.contrastive.distance.cosine={}").unwrap();
+        layers.set("loss.contrastive.reducer=sum").unwrap();
+        layers.set("loss.contrastive.neg-margin=0.5").unwrap();
+        let text = toml::to_string(&layers.resolve().unwrap().loss).unwrap();
+        for part in ["cosine", "sum", "neg-margin = 0.5"] {
+            assert!(text.contains(part) && !text.contains("lp"), "{text}");
+        }
     }
 
     #[test]

@@ -1,57 +1,145 @@
 //! Supervised metric losses: one file each, listed once, here.
 //!
-//! A new loss is one file (settings with documented defaults, `validate`, the struct, `init`, `forward`, tests) and one
-//! line in the registry below; configuration, `gradus list losses` and the contract tests follow from that line.
+//! Every loss is composed the same way: a [`Comparison`] (anchors, perhaps references, perhaps what a miner chose) under a
+//! distance gives named [`Term`]s of one value per row, pair or triplet; a reducer makes one number of each; the loss is
+//! their sum, plus regularisers. Distance, reducer and regularisers can be set for every loss ([`LossOptions`]); what does
+//! not fit together is refused by name when the configuration is checked.
 //!
-//! All losses compare directions: embeddings and proxies are normalised inside. They start from `0 * sum(embeddings)`,
-//! so that a batch without pairs still has a gradient, read nothing back to the host, and never hold more than a few
-//! matrices of `batch x batch` or `batch x classes`. They divide by `mul_scalar` of the reciprocal, because Burn 0.22
-//! rounds the slope of `div_scalar` to single precision.
+//! A new loss is one file (settings with documented defaults, `validate`, the struct, `init`, `terms`, tests) and one
+//! line in the registry below; configuration, `gradus list losses`, `gradus loss` and the contract tests follow from that
+//! line. CONTRIBUTING.md has the skeleton.
+//!
+//! A loss of a batch without pairs is `0 * sum(embeddings)`, so that it still has a gradient. Losses read nothing back to
+//! the host, and never hold more than a few matrices of `batch x batch` or `batch x classes`. They divide by `mul_scalar`
+//! of the reciprocal, because Burn 0.22 rounds the slope of `div_scalar` to single precision.
 //!
 //! ```
 //! use gradus::batch::EmbeddingBatch;
-//! use gradus::losses::{LossConfig, MetricLoss};
+//! use gradus::losses::LossConfig;
 //! use gradus::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
 //! let loss = LossConfig::default().init(2, 2, 7, &device);
 //! let embeddings = Tensor::<2>::from_data([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], &device);
-//! let value = loss.forward(&EmbeddingBatch::new(embeddings, vec![0, 0, 1]));
+//! let value = loss.forward_batch(&EmbeddingBatch::new(embeddings, vec![0, 0, 1]));
 //! assert_eq!(value.dims(), [1]);
 //! ```
 
 mod check;
-mod pairs;
+mod options;
+mod parameters;
+mod reducers;
+mod regularizers;
+mod terms;
 #[cfg(test)]
 mod testing;
+mod view;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::EmbeddingBatch;
+pub use options::{Composed, LossOptions, TripletsPerAnchor};
+pub use reducers::{ReducerConfig, ReducerInfo};
+pub use regularizers::{RegularizerConfig, RegularizerInfo};
+pub use terms::{Entries, Rows, Term, TripletChoice, TripletCost, Triplets, Unit, Values};
+pub use view::View;
+
+use crate::batch::{Comparison, EmbeddingBatch};
+use crate::distances::DistanceConfig;
 use crate::tensor::{Device, Module, Tensor};
 
 /// A loss on embeddings and labels; it holds its own parameters (proxies, boundaries), so it is a module.
+///
+/// What is written here knows nothing of reducers and regularisers: [`Loss`] composes it with them.
 pub trait MetricLoss: Module {
-    /// The loss, `[1]`: starts from `0 * sum(embeddings)` so that backward always has a graph.
+    /// The values of the loss by term, of a comparison that is not empty and was checked. Terms that have nothing to look
+    /// at may be left out.
     ///
     /// # Panics
     /// If a label has no proxy in a loss that has one per class.
-    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1>;
+    fn terms(&self, view: &View<'_>) -> Vec<Term>;
 
-    /// Proxies `[classes, dim]` (not normalised, tracked) of losses that have one proxy per class.
-    fn proxies(&self) -> Option<Tensor<2>> {
+    /// The parameters: one row per proxy, `[rows, dim]` (not normalised, tracked leaf), the proxies of a class together;
+    /// a loss that learns a vector keeps it as a column `[rows, 1]`.
+    fn parameters(&self) -> Option<Tensor<2>> {
         None
     }
 
-    /// Replaces the proxies by the given rows `[classes, dim]`, such as class means; a loss without proxies stays as it is.
+    /// Replaces the parameters by the given rows; a loss without parameters stays as it is.
     ///
     /// # Panics
     /// If the shapes differ.
     #[must_use]
-    fn with_proxies(self, proxies: Tensor<2>) -> Self {
-        let _ = proxies;
+    fn with_parameters(self, parameters: Tensor<2>) -> Self {
+        let _ = parameters;
         self
     }
+}
+
+/// Whether a loss takes a part of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Support {
+    /// With and without it.
+    Optional,
+    /// Only with it.
+    Required,
+    /// Only without it.
+    Refused,
+}
+
+/// What a loss must know of its items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelNeed {
+    /// How two items are related: classes, several labels, levels of a hierarchy.
+    Relations,
+    /// One class per item.
+    Classes,
+    /// Nothing: labels are not looked at.
+    Nothing,
+}
+
+/// Which distances a loss can be composed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DistanceNeed {
+    /// Any.
+    Any,
+    /// Its own only: the formula means nothing for another.
+    Own,
+    /// None: the loss does not compare rows by a distance.
+    Nothing,
+}
+
+/// What a loss can be composed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Accepts {
+    /// A separate reference set.
+    pub references: Support,
+    /// A miner's choice.
+    pub mined: Support,
+    /// What must be known of items.
+    pub labels: LabelNeed,
+    /// Which distances.
+    pub distances: DistanceNeed,
+}
+
+impl Accepts {
+    /// Pair and triplet losses: references, mined tuples, any relations, any distance.
+    pub const PAIRS: Self = Self {
+        references: Support::Optional,
+        mined: Support::Optional,
+        labels: LabelNeed::Relations,
+        distances: DistanceNeed::Any,
+    };
+    /// Losses against proxies by class: no references, mined tuples weigh rows, the loss's own distance.
+    pub const PROXIES: Self = Self {
+        references: Support::Refused,
+        mined: Support::Optional,
+        labels: LabelNeed::Classes,
+        distances: DistanceNeed::Own,
+    };
 }
 
 /// Settings of one loss: what they mean, whether they make sense, and how the loss is made from them.
@@ -64,6 +152,25 @@ pub trait MetricLossConfig: Default + Clone + Serialize {
     const PAPER: &'static str;
     /// Year of the paper.
     const YEAR: u16;
+    /// What the loss can be composed with.
+    const ACCEPTS: Accepts;
+    /// Its terms in order, with what one value belongs to.
+    const TERMS: &'static [(&'static str, Unit)];
+
+    /// The distance it uses unless told otherwise; Euclidean on normalised rows.
+    fn default_distance(&self) -> DistanceConfig {
+        DistanceConfig::EUCLIDEAN
+    }
+
+    /// The reducer it uses unless told otherwise; mean. A loss whose reducer is `divisor` gives every term a divisor.
+    fn default_reducer(&self) -> ReducerConfig {
+        ReducerConfig::MEAN
+    }
+
+    /// How many proxies each class has; none for a loss whose parameters are not proxies by class.
+    fn proxies_per_class(&self) -> Option<usize> {
+        None
+    }
 
     /// Checks the settings.
     ///
@@ -88,17 +195,295 @@ pub struct LossInfo {
     pub year: u16,
     /// Its settings with their default values.
     pub defaults: serde_json::Value,
+    /// What it can be composed with.
+    pub accepts: Accepts,
+    /// Its terms, with what one value belongs to.
+    pub terms: &'static [(&'static str, Unit)],
+    /// Its own distance.
+    pub distance: DistanceConfig,
+    /// Its own reducer.
+    pub reducer: ReducerConfig,
 }
 
 impl LossInfo {
     fn of<C: MetricLossConfig>(name: &'static str) -> Self {
-        let defaults = serde_json::to_value(C::default()).unwrap_or_default();
+        let config = C::default();
         Self {
             name,
             summary: C::SUMMARY,
             paper: C::PAPER,
             year: C::YEAR,
-            defaults,
+            defaults: serde_json::to_value(&config).unwrap_or_default(),
+            accepts: C::ACCEPTS,
+            terms: C::TERMS,
+            distance: config.default_distance(),
+            reducer: config.default_reducer(),
+        }
+    }
+}
+
+/// What a loss is composed with, resolved.
+#[derive(Debug, Clone)]
+struct Composition {
+    name: &'static str,
+    accepts: Accepts,
+    distance: DistanceConfig,
+    reducer: ReducerConfig,
+    options: LossOptions,
+    /// Most classes its labels may have.
+    classes: Option<usize>,
+    proxies_per_class: Option<usize>,
+}
+
+impl Composition {
+    fn of<C: MetricLossConfig>(name: &'static str, composed: &Composed<C>, classes: usize) -> Self {
+        let Composed { settings, options } = composed;
+        let proxies_per_class = settings.proxies_per_class();
+        Self {
+            name,
+            accepts: C::ACCEPTS,
+            distance: options.distance.unwrap_or_else(|| settings.default_distance()),
+            reducer: options.reducer.clone().unwrap_or_else(|| settings.default_reducer()),
+            options: options.clone(),
+            classes: proxies_per_class.map(|_| classes),
+            proxies_per_class,
+        }
+    }
+}
+
+fn validate<C: MetricLossConfig>(name: &str, composed: &Composed<C>) -> Result<(), String> {
+    let Composed { settings, options } = composed;
+    settings.validate()?;
+    let here = |problem: String| format!("loss.{name}: {problem}");
+    if let Some(distance) = &options.distance {
+        distance.validate().map_err(here)?;
+        let own = settings.default_distance();
+        let fits = match C::ACCEPTS.distances {
+            DistanceNeed::Any => true,
+            DistanceNeed::Own => *distance == own || (distance.is_cosine() && own.is_cosine()),
+            DistanceNeed::Nothing => false,
+        };
+        if !fits {
+            return Err(match C::ACCEPTS.distances {
+                DistanceNeed::Nothing => format!(
+                    "loss.{name}.distance is {}, but this loss compares nothing by a distance; leave it out.",
+                    distance.name()
+                ),
+                _ => format!(
+                    "loss.{name}.distance is {}, but the formula of this loss holds for {} with its default settings only; \
+                     leave it out.",
+                    distance.name(),
+                    own.name()
+                ),
+            });
+        }
+    }
+    if let Some(reducer) = &options.reducer {
+        let has_divisor = settings.default_reducer() == ReducerConfig::DIVISOR;
+        reducer.validate(C::TERMS, has_divisor).map_err(here)?;
+    }
+    let per_class = settings.proxies_per_class();
+    if let Some(regularizer) = &options.embedding_regularizer {
+        regularizer.validate("embedding-regularizer", None).map_err(here)?;
+    }
+    if let Some(regularizer) = &options.weight_regularizer {
+        if per_class.is_none() {
+            return Err(format!(
+                "loss.{name}.weight-regularizer is {}, but this loss holds no proxies; leave it out.",
+                regularizer.name()
+            ));
+        }
+        regularizer.validate("weight-regularizer", per_class).map_err(here)?;
+    }
+    check::finite(name, "embedding-reg-weight", options.embedding_reg_weight, 1.0)?;
+    check::finite(name, "weight-reg-weight", options.weight_reg_weight, 1.0)
+}
+
+/// A loss of the registry, composed with distance, reducer and regularisers.
+#[derive(Module, Debug)]
+pub struct Loss {
+    base: BaseLoss,
+    #[module(skip)]
+    composition: Composition,
+}
+
+/// What a loss is worth, and of what it is made.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The loss, `[1]`.
+    pub value: Tensor<1>,
+    /// Its reduced terms by name, `[1]` each.
+    pub terms: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl Loss {
+    /// The loss, `[1]`: starts from `0 * sum(embeddings)` so that backward always has a graph.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) refuses the comparison.
+    #[must_use]
+    pub fn forward(&self, comparison: &Comparison) -> Tensor<1> {
+        self.evaluate(comparison).value
+    }
+
+    /// The loss of a batch compared with itself, `[1]`.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) refuses the batch.
+    #[must_use]
+    pub fn forward_batch(&self, batch: &EmbeddingBatch) -> Tensor<1> {
+        self.forward(&Comparison::within(batch))
+    }
+
+    /// The loss and its terms.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) refuses the comparison.
+    #[must_use]
+    pub fn evaluate(&self, comparison: &Comparison) -> Evaluation {
+        let composition = &self.composition;
+        let zero = view::zero(comparison);
+        if comparison.is_empty() {
+            return Evaluation {
+                value: zero,
+                terms: vec![],
+            };
+        }
+        let view = View {
+            comparison,
+            distance: &composition.distance,
+        };
+        let context = reducers::Context {
+            classes: comparison.anchors.labels.classes().map(|classes| &**classes),
+        };
+        let mut terms: Vec<(&'static str, Tensor<1>)> = Vec::new();
+        for term in self.base.terms(&view) {
+            terms.push((term.name, composition.reducer.reduce(term, &context)));
+        }
+        let options = &composition.options;
+        if let Some(regularizer) = &options.embedding_regularizer {
+            let cost = regularizer
+                .cost(view.anchors(), 1)
+                .mul_scalar(options.embedding_reg_weight);
+            terms.push(("embedding-reg-loss", cost));
+        }
+        if let (Some(regularizer), Some(rows)) = (&options.weight_regularizer, self.base.parameters()) {
+            let per_class = composition.proxies_per_class.unwrap_or(1);
+            let cost = regularizer.cost(rows, per_class).mul_scalar(options.weight_reg_weight);
+            terms.push(("weight-reg-loss", cost));
+        }
+        let value = terms.iter().fold(zero, |sum, (_, term)| sum + term.clone());
+        Evaluation { value, terms }
+    }
+
+    /// Checks that the loss can look at a comparison.
+    ///
+    /// # Errors
+    /// A sentence that names the loss, what does not fit and what to do.
+    pub fn check(&self, comparison: &Comparison) -> Result<(), String> {
+        let Composition {
+            name,
+            accepts,
+            classes,
+            reducer,
+            ..
+        } = &self.composition;
+        comparison.check()?;
+        match (accepts.references, comparison.is_within()) {
+            (Support::Refused, false) => {
+                return Err(format!(
+                    "the loss {name} takes no reference set; leave the references out."
+                ));
+            }
+            (Support::Required, true) => {
+                return Err(format!("the loss {name} compares two sets; give reference embeddings."));
+            }
+            _ => {}
+        }
+        match (accepts.mined, comparison.mined.is_some()) {
+            (Support::Refused, true) => {
+                return Err(format!("the loss {name} looks at whole batches; leave the miner out."));
+            }
+            (Support::Required, false) => {
+                return Err(format!(
+                    "the loss {name} needs mined pairs or triplets; choose a miner."
+                ));
+            }
+            _ => {}
+        }
+        let known = comparison.anchors.labels.classes();
+        if accepts.labels == LabelNeed::Classes && known.is_none() {
+            return Err(format!(
+                "the loss {name} needs one class per item, but the items have several labels or levels."
+            ));
+        }
+        let limits = [(*classes, "proxies of"), (reducer.class_limit(), "class weights for")];
+        for (limit, what) in limits {
+            let Some(limit) = limit else { continue };
+            let largest = known.into_iter().flat_map(|classes| classes.iter().enumerate());
+            let beyond = largest
+                .filter(|(_, label)| **label as usize >= limit)
+                .max_by_key(|(_, label)| **label);
+            if let Some((row, label)) = beyond {
+                return Err(format!(
+                    "the loss {name} has {what} {limit} classes, but row {row} has the label {label}: labels must be below \
+                     {limit} (rows and labels are counted from 0)."
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name in configuration files.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.composition.name
+    }
+
+    /// The distance it is composed with.
+    #[must_use]
+    pub fn distance(&self) -> &DistanceConfig {
+        &self.composition.distance
+    }
+
+    /// Proxies `[classes, dim]` (not normalised, tracked) of losses that have one proxy per class.
+    #[must_use]
+    pub fn proxies(&self) -> Option<Tensor<2>> {
+        match self.composition.proxies_per_class {
+            Some(1) => self.base.parameters(),
+            _ => None,
+        }
+    }
+
+    /// Replaces the proxies by the given rows `[classes, dim]`, such as class means; a loss without one proxy per class
+    /// stays as it is.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    #[must_use]
+    pub fn with_proxies(self, proxies: Tensor<2>) -> Self {
+        if self.composition.proxies_per_class == Some(1) {
+            self.with_parameters(proxies)
+        } else {
+            self
+        }
+    }
+
+    /// The parameters `[rows, dim]`: proxies, those of a class together, or a learned vector as a column.
+    #[must_use]
+    pub fn parameters(&self) -> Option<Tensor<2>> {
+        self.base.parameters()
+    }
+
+    /// Replaces the parameters; a loss without any stays as it is.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    #[must_use]
+    pub fn with_parameters(self, parameters: Tensor<2>) -> Self {
+        Self {
+            base: self.base.with_parameters(parameters),
+            composition: self.composition,
         }
     }
 }
@@ -108,22 +493,29 @@ macro_rules! register_losses {
         $(
             pub mod $module;
             pub use $module::{$config, $loss};
+
+            impl From<$config> for LossConfig {
+                fn from(settings: $config) -> Self {
+                    Self::$variant(settings.into())
+                }
+            }
         )+
 
         /// The choice of a loss with its settings: the section `[loss.NAME]` of a configuration.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[allow(clippy::large_enum_variant)]
         pub enum LossConfig {
             $(
                 #[doc = concat!("`[loss.", $name, "]`")]
                 #[serde(rename = $name)]
-                $variant($config),
+                $variant(Composed<$config>),
             )+
         }
 
-        /// A loss of the registry, as a module.
+        /// A loss of the registry before it is composed, as a module.
         #[derive(Module, Debug)]
         #[allow(clippy::large_enum_variant)]
-        pub enum Loss {
+        pub enum BaseLoss {
             $(
                 #[doc = concat!("`", $name, "`")]
                 $variant($loss),
@@ -134,7 +526,7 @@ macro_rules! register_losses {
             /// Every loss with default settings, sorted by name.
             #[must_use]
             pub fn all() -> Vec<Self> {
-                vec![$(Self::$variant($config::default())),+]
+                vec![$(Self::from($config::default())),+]
             }
 
             /// The name in configuration files.
@@ -145,13 +537,36 @@ macro_rules! register_losses {
                 }
             }
 
-            /// Checks the settings.
+            /// What the loss is composed with.
+            #[must_use]
+            pub fn options(&self) -> &LossOptions {
+                match self {
+                    $(Self::$variant(composed) => &composed.options,)+
+                }
+            }
+
+            /// What the loss is composed with, to be changed.
+            pub fn options_mut(&mut self) -> &mut LossOptions {
+                match self {
+                    $(Self::$variant(composed) => &mut composed.options,)+
+                }
+            }
+
+            /// How many proxies each class has; none for a loss whose parameters are not proxies by class.
+            #[must_use]
+            pub fn proxies_per_class(&self) -> Option<usize> {
+                match self {
+                    $(Self::$variant(composed) => composed.settings.proxies_per_class(),)+
+                }
+            }
+
+            /// Checks the settings, and that everything fits together.
             ///
             /// # Errors
             /// A message that names the setting, what it is and what it must be.
             pub fn validate(&self) -> Result<(), String> {
                 match self {
-                    $(Self::$variant(config) => config.validate(),)+
+                    $(Self::$variant(composed) => validate($name, composed),)+
                 }
             }
 
@@ -159,27 +574,32 @@ macro_rules! register_losses {
             #[must_use]
             pub fn init(&self, dim: usize, classes: usize, seed: u64, device: &Device) -> Loss {
                 match self {
-                    $(Self::$variant(config) => Loss::$variant(config.init(dim, classes, seed, device)),)+
+                    $(
+                        Self::$variant(composed) => Loss {
+                            base: BaseLoss::$variant(composed.settings.init(dim, classes, seed, device)),
+                            composition: Composition::of($name, composed, classes),
+                        },
+                    )+
                 }
             }
         }
 
-        impl MetricLoss for Loss {
-            fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
+        impl MetricLoss for BaseLoss {
+            fn terms(&self, view: &View<'_>) -> Vec<Term> {
                 match self {
-                    $(Self::$variant(loss) => loss.forward(batch),)+
+                    $(Self::$variant(loss) => loss.terms(view),)+
                 }
             }
 
-            fn proxies(&self) -> Option<Tensor<2>> {
+            fn parameters(&self) -> Option<Tensor<2>> {
                 match self {
-                    $(Self::$variant(loss) => loss.proxies(),)+
+                    $(Self::$variant(loss) => loss.parameters(),)+
                 }
             }
 
-            fn with_proxies(self, proxies: Tensor<2>) -> Self {
+            fn with_parameters(self, parameters: Tensor<2>) -> Self {
                 match self {
-                    $(Self::$variant(loss) => Self::$variant(loss.with_proxies(proxies)),)+
+                    $(Self::$variant(loss) => Self::$variant(loss.with_parameters(parameters)),)+
                 }
             }
         }
@@ -211,7 +631,7 @@ register_losses! {
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self::ProxyAnchor(ProxyAnchorConfig::default())
+        ProxyAnchorConfig::default().into()
     }
 }
 
@@ -230,10 +650,10 @@ mod contract {
     /// All losses with default settings, and the switches that take other paths.
     fn variants() -> Vec<LossConfig> {
         let mut all = LossConfig::all();
-        for (swap, smooth) in [(true, false), (false, true)] {
-            all.push(LossConfig::TripletMargin(TripletMarginConfig {
+        for (swap, smooth_loss) in [(true, false), (false, true)] {
+            all.push(LossConfig::from(TripletMarginConfig {
                 swap,
-                smooth,
+                smooth_loss,
                 ..Default::default()
             }));
         }
@@ -244,7 +664,7 @@ mod contract {
                 nu: 0.1,
                 ..Default::default()
             };
-            all.push(LossConfig::Margin(learned));
+            all.push(learned.into());
         }
         all
     }
@@ -266,7 +686,7 @@ mod contract {
     /// Value and gradient of a loss, both checked to be finite.
     fn evaluate(config: &LossConfig, loss: &Loss, values: Vec<f32>, labels: &[u32], case: &str) -> (f64, Vec<f32>) {
         let embeddings = embeddings(values);
-        let value = loss.forward(&EmbeddingBatch::new(embeddings.clone(), labels.to_vec()));
+        let value = loss.forward_batch(&EmbeddingBatch::new(embeddings.clone(), labels.to_vec()));
         assert_eq!(value.dims(), [1]);
         assert!(value.is_tracked(), "{config:?} on {case}: not tracked");
         let number = scalar(&value);
@@ -448,7 +868,7 @@ mod contract {
         let read: File = toml::from_str("[loss.proxy-anchor]\nalpha = 16.0\n").expect("reads");
         assert_eq!(
             read.loss,
-            LossConfig::ProxyAnchor(ProxyAnchorConfig {
+            LossConfig::from(ProxyAnchorConfig {
                 alpha: 16.0,
                 margin: 0.1
             })

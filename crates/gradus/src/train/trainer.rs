@@ -24,7 +24,6 @@ use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::config::{Config, ProxyStart, TeacherKind};
 use crate::intra_class::{ClassStatistics, GeneratorConfig};
-use crate::losses::MetricLoss;
 use crate::models::{Embedder, HeadConfig, HeadStart, ModelError};
 use crate::state::{NamedArray, load_named_arrays, named_arrays, read_safetensors, write_safetensors};
 use crate::tensor::{Device, Module, Tensor, TensorData};
