@@ -32,9 +32,13 @@ fn is_free(config: &MinerConfig) -> bool {
 /// What was mined, checked to exist and to be what it is called.
 fn mine(config: &MinerConfig, rows: Vec<f64>, labels: &Labels, seed: u64) -> Mined {
     let input = MiningInput::batch(rows, labels, DIM, seed).expect("rows fit");
-    let mined = config.mine(&input).unwrap_or_else(|error| panic!("{config:?}: {error}"));
+    let mined = config
+        .mine(&input)
+        .unwrap_or_else(|error| panic!("{config:?}: {error}"));
     if is_free(config) {
-        let partners: Vec<Partners> = (0..labels.len()).map(|anchor| input.relations().partners(anchor)).collect();
+        let partners: Vec<Partners> = (0..labels.len())
+            .map(|anchor| input.relations().partners(anchor))
+            .collect();
         let pairs = mined.clone().into_pairs();
         for [anchor, positive] in pairs.positive {
             assert!(partners[anchor as usize].positives.contains(&positive), "{config:?}");
@@ -54,7 +58,10 @@ fn degenerate_batches_give_what_there_is() {
         let apart = mine(&config, random_rows(6, DIM, 1), &classes((0..6).collect()), 1);
         let together = mine(&config, random_rows(6, DIM, 2), &classes(vec![3; 6]), 1);
         if is_free(&config) {
-            assert!(mine(&config, random_rows(1, DIM, 3), &classes(vec![0]), 1).is_empty(), "{config:?}");
+            assert!(
+                mine(&config, random_rows(1, DIM, 3), &classes(vec![0]), 1).is_empty(),
+                "{config:?}"
+            );
             assert!(apart.into_pairs().positive.is_empty() && together.into_pairs().negative.is_empty());
         }
         let labels = classes(vec![0, 0, 1, 1, 2, 2]);
@@ -75,7 +82,10 @@ fn the_order_of_rows_changes_nothing() {
     let classes = [0, 1, 1, 2, 0, 2, 2, 3, 1, 1, 0, 2];
     let order = [3, 0, 7, 5, 1, 6, 2, 4, 11, 8, 10, 9];
     let rows = random_rows(12, DIM, 7);
-    let moved: Vec<f64> = order.iter().flat_map(|&row| rows[row * DIM..][..DIM].to_vec()).collect();
+    let moved: Vec<f64> = order
+        .iter()
+        .flat_map(|&row| rows[row * DIM..][..DIM].to_vec())
+        .collect();
     // Between (i, j) and (j, i) the place decides where a share is cut.
     let settled = |config: &&MinerConfig| !config.is_random() && is_free(config) && config.name() != "hdc";
     for config in variants().iter().filter(settled) {
@@ -113,7 +123,10 @@ fn a_reference_set_equal_to_the_batch_adds_only_the_anchor_itself() {
         let input = MiningInput::between(rows.clone(), &labels, rows.clone(), &labels, DIM, 3).expect("fits");
         let pairs = config.mine(&input).expect("mines").into_pairs();
         for [anchor, positive] in pairs.positive {
-            assert_eq!(labels.classes().unwrap()[anchor as usize], labels.classes().unwrap()[positive as usize]);
+            assert_eq!(
+                labels.classes().unwrap()[anchor as usize],
+                labels.classes().unwrap()[positive as usize]
+            );
         }
         let none = Labels::from(vec![]);
         let input = MiningInput::between(rows.clone(), &labels, vec![], &none, DIM, 3).expect("fits");
@@ -165,11 +178,17 @@ fn settings_that_are_not_numbers_are_refused_by_name() {
     for config in MinerConfig::all() {
         let name = config.name();
         let settings = serde_json::to_value(&config).expect("writes")[name].clone();
-        let numbers = settings.as_object().expect("settings").iter().filter(|(_, value)| value.is_f64());
+        let numbers = settings
+            .as_object()
+            .expect("settings")
+            .iter()
+            .filter(|(_, value)| value.is_f64());
         for (key, _) in numbers {
             // JSON has no infinity, but a number too large for single precision is none of a sane setting either.
             let text = format!(r#"{{"{name}": {{"{key}": 1e999}}}}"#);
-            let Ok(broken) = serde_json::from_str::<MinerConfig>(&text) else { continue };
+            let Ok(broken) = serde_json::from_str::<MinerConfig>(&text) else {
+                continue;
+            };
             let message = broken.validate().expect_err("infinite");
             assert!(message.contains(&format!("miner.{name}.{key}")), "{message}");
         }
@@ -181,7 +200,10 @@ fn settings_that_are_not_numbers_are_refused_by_name() {
     let labels = Labels::from(vec![]);
     let input = MiningInput::batch(vec![], &labels, 1, 0).unwrap();
     let error = MinerConfig::PairMargin(infinite).mine(&input).unwrap_err();
-    assert!(error.to_string().contains("miner.pair-margin.pos-margin is NaN"), "{error}");
+    assert!(
+        error.to_string().contains("miner.pair-margin.pos-margin is NaN"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -39,7 +39,9 @@ fn agrees<const N: usize>(found: &[[u32; N]], expected: &Value, unordered: bool)
         return found.len() == expected.len() && found.iter().zip(&expected).all(|(a, b)| a[..] == b[..]);
     }
     let digest = found.iter().fold(0_u64, |sum, tuple| {
-        let number = tuple.iter().fold(0_u64, |number, &index| number << 20 | u64::from(index));
+        let number = tuple
+            .iter()
+            .fold(0_u64, |number, &index| number << 20 | u64::from(index));
         sum.wrapping_add(mix(number))
     });
     expected["count"].as_u64() == Some(found.len() as u64) && expected["digest"] == digest.to_string().as_str()
@@ -66,7 +68,11 @@ fn deterministic_miners_choose_what_the_reference_chooses() {
         let what = format!("{} on {}", case["config"], case["batch"]);
         match config.mine(&input.unwrap()).unwrap() {
             Mined::Triplets(triplets) => {
-                assert!(agrees(&triplets, &case["triplets"], false), "{what}: {} triplets", triplets.len());
+                assert!(
+                    agrees(&triplets, &case["triplets"], false),
+                    "{what}: {} triplets",
+                    triplets.len()
+                );
                 tuples += triplets.len();
                 digests += usize::from(case["triplets"].is_object());
             }

@@ -124,7 +124,11 @@ impl Mined {
 #[must_use]
 pub fn all_pairs(relations: &Relations<'_>) -> Pairs {
     let anchors = (0..relations.queries()).into_par_iter();
-    Pairs::joined(anchors.map(|anchor| Pairs::of(anchor, &relations.partners(anchor))).collect())
+    Pairs::joined(
+        anchors
+            .map(|anchor| Pairs::of(anchor, &relations.partners(anchor)))
+            .collect(),
+    )
 }
 
 /// All triplets `[anchor, positive, negative]` one after the other; only one anchor's partners are held at a time.
@@ -132,8 +136,13 @@ pub fn all_triplets<'a>(relations: &'a Relations<'a>) -> impl Iterator<Item = [u
     (0..relations.queries()).flat_map(move |anchor| {
         let partners = relations.partners(anchor);
         let width = partners.negatives.len();
-        (0..partners.positives.len() * width)
-            .map(move |at| [anchor as u32, partners.positives[at / width], partners.negatives[at % width]])
+        (0..partners.positives.len() * width).map(move |at| {
+            [
+                anchor as u32,
+                partners.positives[at / width],
+                partners.negatives[at % width],
+            ]
+        })
     })
 }
 
@@ -170,7 +179,15 @@ mod tests {
             negative: vec![[2, 9], [0, 8], [2, 7], [2, 9]],
         });
         let triplets = pairs.into_triplets();
-        let expected = [[2, 5, 9], [2, 5, 7], [2, 5, 9], [0, 1, 8], [2, 4, 9], [2, 4, 7], [2, 4, 9]];
+        let expected = [
+            [2, 5, 9],
+            [2, 5, 7],
+            [2, 5, 9],
+            [0, 1, 8],
+            [2, 4, 9],
+            [2, 4, 7],
+            [2, 4, 9],
+        ];
         assert_eq!(triplets, expected);
         let pairs = Mined::Triplets(triplets).into_pairs();
         assert_eq!(pairs.positive[..4], [[2, 5], [2, 5], [2, 5], [0, 1]]);
@@ -180,7 +197,10 @@ mod tests {
     #[test]
     fn weights_count_occurrences() {
         let triplets = Mined::Triplets(vec![[0, 1, 2], [0, 3, 2], [0, 1, 4]]);
-        assert_eq!(triplets.weights(6, true), [1.0, 2.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.0]);
+        assert_eq!(
+            triplets.weights(6, true),
+            [1.0, 2.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.0]
+        );
         assert_eq!(triplets.weights(2, false), [1.0, 0.0]);
         let pairs = Mined::Pairs(Pairs {
             positive: vec![[0, 1]],
@@ -195,7 +215,10 @@ mod tests {
     #[test]
     fn everything_is_enumerated_once() {
         let (query, reference) = (Labels::from(vec![0, 1, 0, 2]), Labels::from(vec![1, 1, 0]));
-        for relations in [Relations::within(&query), Relations::between(&query, &reference).unwrap()] {
+        for relations in [
+            Relations::within(&query),
+            Relations::between(&query, &reference).unwrap(),
+        ] {
             let mut expected = Vec::new();
             for a in 0..relations.queries() as u32 {
                 let partners = relations.partners(a as usize);
@@ -222,7 +245,10 @@ mod tests {
             let of_anchor = all.iter().filter(|other| other[0] == triplet[0]).count() as f64;
             let times = found.iter().filter(|other| *other == triplet).count() as f64;
             let expected = 3000.0 / of_anchor;
-            assert!((times - expected).abs() < 5.0 * expected.sqrt(), "{triplet:?}: {times} of {expected}");
+            assert!(
+                (times - expected).abs() < 5.0 * expected.sqrt(),
+                "{triplet:?}: {times} of {expected}"
+            );
         }
         assert!(found.iter().all(|triplet| all.contains(triplet)));
     }

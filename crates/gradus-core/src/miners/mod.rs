@@ -18,12 +18,12 @@
 //! assert_eq!(mined, Mined::Triplets(vec![[0, 1, 2], [1, 0, 2]]));
 //! ```
 
-mod input;
-mod mined;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod golden;
+mod input;
+mod mined;
 #[cfg(test)]
 mod testing;
 
