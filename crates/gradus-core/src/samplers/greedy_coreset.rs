@@ -100,7 +100,19 @@ impl BatchSampler for GreedyCoreset {
             classes: self.config.classes,
             samples: self.config.samples,
         };
-        inner.init(self.seed).validate(input)?;
+        inner.init(self.seed).validate(input).map_err(|error| match error {
+            SamplerError::FewerClasses { needed, found } => SamplerError::TooFew {
+                sampler: NAME,
+                needed: format!("{needed} different classes for a batch (its `classes`)"),
+                found,
+            },
+            SamplerError::BatchTooLarge { batch, found, .. } => SamplerError::BatchTooLarge {
+                batch,
+                found,
+                settings: "`classes` or `samples` of the greedy-coreset sampler",
+            },
+            other => other,
+        })?;
         input.needed_embeddings(NAME).map(|_| ())
     }
 
@@ -197,6 +209,15 @@ mod tests {
         assert_eq!(batches, sampler.batches(input, 0));
         assert_ne!(batches, sampler.batches(input, 1));
         assert!(sampler.validate(SamplerInput::new(&set.labels)).is_err());
+        let message = config
+            .init(3)
+            .validate(SamplerInput::new(&[0, 1, 2]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("greedy-coreset needs 6 different classes"),
+            "{message}"
+        );
         assert!(sampler.batches(SamplerInput::new(&set.labels), 0).is_empty());
     }
 
