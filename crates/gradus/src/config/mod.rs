@@ -6,7 +6,7 @@ mod overlay;
 pub mod presets;
 mod sections;
 
-pub use overlay::{ConfigError, Overlay};
+pub use overlay::{ConfigError, Overlay, settings};
 pub use sections::{
     Config, DataConfig, EarlyStopping, EvaluationConfig, OptimizerConfig, ProxyStart, TeacherConfig, TeacherKind,
     TeacherSpace, TrainConfig,

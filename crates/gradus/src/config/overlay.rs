@@ -10,6 +10,7 @@ use super::{Config, presets};
 const VARIANTS: &[&str] = &[
     "loss",
     "sampler",
+    "sampler.tuples-to-weights.miner",
     "model.backbone",
     "model.head",
     "teacher.network.backbone",
@@ -173,6 +174,33 @@ impl Overlay {
         config.validate().map_err(refused)?;
         Ok(config)
     }
+}
+
+/// The settings of one named thing, such as a miner: its defaults with `KEY=VALUE` assignments over them, in order.
+///
+/// ```
+/// use gradus::config::settings;
+/// use gradus_core::miners::MinerConfig;
+/// let miner: MinerConfig = settings("pair-margin", &["pos-margin=0.3".to_owned()]).unwrap();
+/// assert_eq!(miner.name(), "pair-margin");
+/// assert!(settings::<MinerConfig>("pair-margin", &["pos-margim=0.3".to_owned()]).is_err());
+/// ```
+///
+/// # Errors
+/// An assignment that is none, a key or a value that is not accepted; with a suggestion. An unknown name.
+pub fn settings<T: serde::de::DeserializeOwned>(name: &str, assignments: &[String]) -> Result<T, ConfigError> {
+    let mut table = Table::new();
+    for assignment in assignments {
+        let mut one = Overlay::default();
+        one.set(assignment)?;
+        merge(&mut table, one.table, "");
+    }
+    let mut named = Table::new();
+    named.insert(name.to_owned(), Value::Table(table));
+    Value::Table(named).try_into().map_err(|error| ConfigError::Refused {
+        origin: format!("settings of {name}"),
+        problem: with_suggestion(&error.to_string()).replace('\n', " "),
+    })
 }
 
 fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
