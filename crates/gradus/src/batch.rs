@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub use gradus_core::miners::{Mined, Pairs as MinedPairs};
 use gradus_core::relations::{Labels, Relation};
 
 use crate::tensor::{Bool, Int, Tensor, TensorData};
@@ -51,38 +52,6 @@ impl EmbeddingBatch {
         let values: Vec<i64> = self.labels.iter().map(|&label| i64::from(label)).collect();
         let length = values.len();
         Tensor::from_data(TensorData::new(values, [length]), &self.embeddings.device().inner())
-    }
-}
-
-/// Pairs of positions `[anchor, reference]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MinedPairs {
-    /// Pairs that belong together.
-    pub positive: Vec<[u32; 2]>,
-    /// Pairs that do not.
-    pub negative: Vec<[u32; 2]>,
-}
-
-/// What a miner chose: positions of anchors in the batch, of positives and negatives in the reference set. A choice that
-/// occurs twice counts twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mined {
-    /// Positive and negative pairs, independent of each other.
-    Pairs(MinedPairs),
-    /// `[anchor, positive, negative]`.
-    Triplets(Vec<[u32; 3]>),
-}
-
-impl Mined {
-    /// As pairs: a triplet is its positive and its negative pair, as often as it occurs.
-    fn pairs(&self) -> MinedPairs {
-        match self {
-            Self::Pairs(pairs) => pairs.clone(),
-            Self::Triplets(triplets) => MinedPairs {
-                positive: triplets.iter().map(|&[a, p, _]| [a, p]).collect(),
-                negative: triplets.iter().map(|&[a, _, n]| [a, n]).collect(),
-            },
-        }
     }
 }
 
@@ -295,7 +264,7 @@ impl Comparison {
                 }
             }
             Some(mined) => {
-                let mined = mined.pairs();
+                let mined = mined.clone().into_pairs();
                 let cell = |[anchor, other]: [u32; 2]| anchor as usize * columns + other as usize;
                 for pair in mined.positive {
                     // A miner's word counts; the relation only says to what degree.

@@ -6,6 +6,7 @@ mod overlay;
 pub mod presets;
 mod sections;
 
+pub(crate) use overlay::closest;
 pub use overlay::{ConfigError, Overlay, settings};
 pub use sections::{
     Config, DataConfig, EarlyStopping, EvaluationConfig, OptimizerConfig, ProxyStart, TeacherConfig, TeacherKind,

@@ -217,12 +217,10 @@ fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
 
 /// Whether a section names one variant of several.
 fn names_a_variant(path: &str) -> bool {
-    let mut keys = path.split('.');
-    let option_of_a_loss = keys.next() == Some("loss")
-        && keys
-            .nth(1)
-            .is_some_and(|key| key == "distance" || key == "reducer" || key.ends_with("-regularizer"));
-    VARIANTS.contains(&path) || (option_of_a_loss && keys.next().is_none())
+    let option = |key: &str| key == "distance" || key == "reducer" || key.ends_with("-regularizer");
+    let keys: Vec<&str> = path.split('.').collect();
+    // The options of a loss, in a configuration or on their own in `settings`.
+    VARIANTS.contains(&path) || matches!(keys[..], ["loss", _, key] | [key] if option(key))
 }
 
 fn merge(base: &mut Table, layer: Table, path: &str) {

@@ -47,6 +47,16 @@ impl MetricLossConfig for MarginConfig {
     const ACCEPTS: Accepts = Accepts::PAIRS;
     const TERMS: &'static [(&'static str, Unit)] = &[("margin-loss", Unit::Triplet), ("beta-reg-loss", Unit::Element)];
 
+    fn examples() -> Vec<Self> {
+        let learned = |beta_per_class, nu| Self {
+            learn_beta: true,
+            beta_per_class,
+            nu,
+            ..Self::default()
+        };
+        vec![Self::default(), learned(false, 0.2), learned(true, 0.1)]
+    }
+
     fn default_reducer(&self) -> ReducerConfig {
         ReducerConfig::DIVISOR
     }

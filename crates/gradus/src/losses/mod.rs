@@ -157,6 +157,15 @@ pub trait MetricLossConfig: Default + Clone + Serialize {
     /// Its terms in order, with what one value belongs to.
     const TERMS: &'static [(&'static str, Unit)];
 
+    /// Whether the value depends on the lengths of embeddings, not only on their directions (with its own distance).
+    const LENGTHS_MATTER: bool = false;
+
+    /// Settings for the tests that every loss must pass: the default, and one for every switch that takes another path.
+    #[must_use]
+    fn examples() -> Vec<Self> {
+        vec![Self::default()]
+    }
+
     /// The distance it uses unless told otherwise; Euclidean on normalised rows.
     fn default_distance(&self) -> DistanceConfig {
         DistanceConfig::EUCLIDEAN
@@ -197,6 +206,8 @@ pub struct LossInfo {
     pub defaults: serde_json::Value,
     /// What it can be composed with.
     pub accepts: Accepts,
+    /// Whether its value depends on the lengths of embeddings.
+    pub lengths_matter: bool,
     /// Its terms, with what one value belongs to.
     pub terms: &'static [(&'static str, Unit)],
     /// Its own distance.
@@ -215,6 +226,7 @@ impl LossInfo {
             year: C::YEAR,
             defaults: serde_json::to_value(&config).unwrap_or_default(),
             accepts: C::ACCEPTS,
+            lengths_matter: C::LENGTHS_MATTER,
             terms: C::TERMS,
             distance: config.default_distance(),
             reducer: config.default_reducer(),
@@ -488,6 +500,16 @@ impl Loss {
     }
 }
 
+fn unknown(name: &str) -> String {
+    let suggestion = crate::config::closest(name, names().iter().copied())
+        .map(|known| format!("; did you mean `{known}`?"))
+        .unwrap_or_default();
+    format!(
+        "there is no loss `{name}`{suggestion} The losses are {}.",
+        names().join(", ")
+    )
+}
+
 macro_rules! register_losses {
     ($($variant:ident $name:literal => $module:ident::{$config:ident, $loss:ident},)+) => {
         $(
@@ -529,11 +551,38 @@ macro_rules! register_losses {
                 vec![$(Self::from($config::default())),+]
             }
 
+            /// Every loss with the settings that tests must look at.
+            #[must_use]
+            pub fn examples() -> Vec<Self> {
+                let mut all = Vec::new();
+                $(all.extend($config::examples().into_iter().map(Self::from));)+
+                all
+            }
+
+            /// A loss by its name, with default settings.
+            ///
+            /// # Errors
+            /// If there is none, with the names there are.
+            pub fn by_name(name: &str) -> Result<Self, String> {
+                match name {
+                    $($name => Ok(Self::from($config::default())),)+
+                    _ => Err(unknown(name)),
+                }
+            }
+
             /// The name in configuration files.
             #[must_use]
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $name,)+
+                }
+            }
+
+            /// What the loss can be composed with, its terms and its defaults.
+            #[must_use]
+            pub fn info(&self) -> LossInfo {
+                match self {
+                    $(Self::$variant(_) => LossInfo::of::<$config>($name),)+
                 }
             }
 
@@ -641,32 +690,30 @@ mod contract {
 
     use super::testing::{near, scalar};
     use super::*;
+    use crate::batch::{ItemSet, Mined};
     use crate::tensor::TensorData;
     use gradus_core::random::{self, Rng};
+    use gradus_core::relations::Labels;
 
     const DIM: usize = 5;
     const CLASSES: usize = 4;
 
-    /// All losses with default settings, and the switches that take other paths.
-    fn variants() -> Vec<LossConfig> {
-        let mut all = LossConfig::all();
-        for (swap, smooth_loss) in [(true, false), (false, true)] {
-            all.push(LossConfig::from(TripletMarginConfig {
-                swap,
-                smooth_loss,
-                ..Default::default()
-            }));
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct File {
+        loss: LossConfig,
+    }
+
+    /// A comparison that the loss can look at: within the batch, or with itself where it must have references.
+    fn comparison(config: &LossConfig, embeddings: Tensor<2>, labels: &[u32]) -> Comparison {
+        let batch = EmbeddingBatch::new(embeddings, labels.to_vec());
+        let comparison = match config.info().accepts.references {
+            Support::Required => Comparison::with_references(&batch, &batch),
+            Support::Optional | Support::Refused => Comparison::within(&batch),
+        };
+        match config.info().accepts.mined {
+            Support::Required => comparison.with_mined(Mined::Triplets(vec![])),
+            Support::Optional | Support::Refused => comparison,
         }
-        for beta_per_class in [false, true] {
-            let learned = MarginConfig {
-                learn_beta: true,
-                beta_per_class,
-                nu: 0.1,
-                ..Default::default()
-            };
-            all.push(learned.into());
-        }
-        all
     }
 
     fn noise(count: usize, seed: u64) -> Vec<f32> {
@@ -686,7 +733,7 @@ mod contract {
     /// Value and gradient of a loss, both checked to be finite.
     fn evaluate(config: &LossConfig, loss: &Loss, values: Vec<f32>, labels: &[u32], case: &str) -> (f64, Vec<f32>) {
         let embeddings = embeddings(values);
-        let value = loss.forward_batch(&EmbeddingBatch::new(embeddings.clone(), labels.to_vec()));
+        let value = loss.forward(&comparison(config, embeddings.clone(), labels));
         assert_eq!(value.dims(), [1]);
         assert!(value.is_tracked(), "{config:?} on {case}: not tracked");
         let number = scalar(&value);
@@ -701,12 +748,11 @@ mod contract {
             gradient.iter().all(|slope| slope.is_finite()),
             "{config:?} on {case}: {gradient:?}"
         );
-        if let Some(proxies) = loss.proxies().filter(|_| !labels.is_empty()) {
+        if let Some(proxies) = loss.parameters().filter(|_| !labels.is_empty()) {
+            // Parameters that no pair touched are not in the graph.
             let slopes = proxies
                 .grad(&gradients)
-                .expect("proxies are tracked")
-                .try_to_vec_as::<f32>()
-                .expect("floats");
+                .map_or_else(Vec::new, |slopes| slopes.try_to_vec_as::<f32>().expect("floats"));
             assert!(
                 slopes.iter().all(|slope| slope.is_finite()),
                 "{config:?} on {case}: proxies {slopes:?}"
@@ -718,7 +764,7 @@ mod contract {
     #[test]
     fn degenerate_batches_are_finite_and_tracked() {
         let pair_losses_cost_nothing = ["contrastive", "margin", "nt-xent", "triplet-margin"];
-        for config in variants() {
+        for config in LossConfig::examples() {
             let loss = loss(&config);
             let name = config.name();
             let (all_apart, _) = evaluate(&config, &loss, noise(4 * DIM, 1), &[0, 1, 2, 3], "all labels distinct");
@@ -752,7 +798,11 @@ mod contract {
         for config in LossConfig::all() {
             let values = noise(CLASSES * DIM, 8);
             let proxies = Tensor::from_data(TensorData::new(values.clone(), [CLASSES, DIM]), &Device::flex());
-            let loss = loss(&config).with_proxies(proxies);
+            let loss = loss(&config);
+            if loss.proxies().is_none() {
+                continue;
+            }
+            let loss = loss.with_proxies(proxies);
             evaluate(&config, &loss, values.clone(), &[0, 1, 2, 3], "cosine 1");
             evaluate(
                 &config,
@@ -768,7 +818,7 @@ mod contract {
     fn order_of_rows_changes_nothing() {
         let labels = [0, 1, 1, 2, 0, 2, 2, 3];
         let order = [3, 0, 7, 5, 1, 6, 2, 4];
-        for config in variants() {
+        for config in LossConfig::examples() {
             let loss = loss(&config);
             let values = noise(8 * DIM, 9);
             let shuffled: Vec<f32> = order
@@ -799,7 +849,10 @@ mod contract {
     #[test]
     fn lengths_of_embeddings_change_nothing() {
         let labels = [0, 1, 1, 2, 0, 2];
-        for config in variants() {
+        for config in LossConfig::examples() {
+            if config.info().lengths_matter {
+                continue;
+            }
             let loss = loss(&config);
             let values = noise(6 * DIM, 10);
             let longer = values
@@ -815,7 +868,7 @@ mod contract {
     #[test]
     fn a_step_against_the_gradient_lowers_the_loss() {
         let labels = [0, 1, 1, 2, 0, 2, 3, 3];
-        for config in variants() {
+        for config in LossConfig::examples() {
             let loss = loss(&config);
             let values = noise(8 * DIM, 12);
             let (value, gradient) = evaluate(&config, &loss, values.clone(), &labels, "before");
@@ -831,12 +884,140 @@ mod contract {
     }
 
     #[test]
+    fn a_reference_set_of_the_same_items_is_the_batch_itself() {
+        let labels = [0_u32, 1, 1, 2, 0, 2, 3];
+        let ids: Vec<u64> = (10..17).collect();
+        let optional = |config: &LossConfig| config.info().accepts.references == Support::Optional;
+        for config in LossConfig::examples().into_iter().filter(optional) {
+            let loss = loss(&config);
+            let values = noise(labels.len() * DIM, 13);
+            let (value, gradient) = evaluate(&config, &loss, values.clone(), &labels, "within");
+            let leaf = embeddings(values);
+            let set = ItemSet::new(leaf.clone(), labels.to_vec()).with_ids(ids.clone());
+            let comparison = Comparison::with_references(set.clone(), set);
+            loss.check(&comparison).expect("fits");
+            let across = loss.forward(&comparison);
+            near(scalar(&across), value);
+            let slopes = leaf.grad(&across.backward()).expect("tracked");
+            for (found, expected) in slopes.try_to_vec_as::<f32>().expect("floats").iter().zip(gradient) {
+                near(f64::from(*found), f64::from(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn terms_are_those_announced() {
+        let labels = [0_u32, 1, 1, 2, 0, 2, 3];
+        for config in LossConfig::examples() {
+            let comparison = comparison(&config, embeddings(noise(labels.len() * DIM, 14)), &labels);
+            let loss = loss(&config);
+            loss.check(&comparison).expect("fits");
+            let info = config.info();
+            let view = View {
+                comparison: &comparison,
+                distance: loss.distance(),
+            };
+            for term in loss.base.terms(&view) {
+                let announced = info.terms.iter().find(|(name, _)| *name == term.name);
+                let (_, unit) = announced.unwrap_or_else(|| panic!("{} has no term {}", info.name, term.name));
+                assert!(term.unit() == *unit || term.unit() == Unit::Reduced, "{}", info.name);
+                let needs_divisor = info.reducer == ReducerConfig::DIVISOR && term.unit() != Unit::Reduced;
+                assert!(
+                    !needs_divisor || term.divisor.is_some(),
+                    "{}: {} has no divisor",
+                    info.name,
+                    term.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn relations_of_several_labels_are_understood() {
+        let lists: Vec<Vec<u32>> = [&[0][..], &[0, 1], &[1], &[2], &[2, 3], &[]]
+            .iter()
+            .map(|list| list.to_vec())
+            .collect();
+        for config in LossConfig::examples() {
+            let leaf = embeddings(noise(lists.len() * DIM, 15));
+            let set = ItemSet::new(leaf.clone(), Labels::MultiLabel(lists.clone().into()));
+            let comparison = Comparison::within(set);
+            let loss = loss(&config);
+            let accepts = config.info().accepts;
+            if accepts.labels == LabelNeed::Classes {
+                assert!(loss.check(&comparison).expect_err("no classes").contains(config.name()));
+            } else if accepts.references != Support::Required && accepts.mined != Support::Required {
+                let boundaries_by_class = loss.parameters().is_some_and(|rows| rows.dims()[0] > 1);
+                if boundaries_by_class {
+                    continue;
+                }
+                loss.check(&comparison).expect("fits");
+                let slopes = leaf.grad(&loss.forward(&comparison).backward()).expect("tracked");
+                assert!(
+                    slopes
+                        .try_to_vec_as::<f32>()
+                        .expect("floats")
+                        .iter()
+                        .all(|slope| slope.is_finite())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn options_are_read_beside_the_settings_and_checked() {
+        let read = |text: &str| toml::from_str::<File>(text).map(|file| file.loss);
+        let config =
+            read("[loss.contrastive]\npos-margin = 0.5\ndistance = \"cosine\"\nreducer = \"sum\"\n").expect("reads");
+        assert_eq!(config.options().distance, Some(DistanceConfig::COSINE));
+        assert_eq!(config.options().reducer, Some(ReducerConfig::Sum {}));
+        let nested = "[loss.contrastive]\n[loss.contrastive.distance.lp]\np = 1\n[loss.contrastive.reducer.threshold]\nlow = 0\n";
+        let text = toml::to_string(&File {
+            loss: read(nested).expect("reads"),
+        })
+        .expect("writes");
+        assert_eq!(
+            toml::from_str::<File>(&text).expect("reads").loss,
+            read(nested).expect("reads")
+        );
+        let refused = |text: &str| read(text).expect("reads").validate().expect_err("does not fit");
+        assert!(refused("[loss.arcface]\ndistance = \"snr\"\n").contains("loss.arcface.distance"));
+        assert!(refused("[loss.contrastive]\nreducer = \"divisor\"\n").contains("divisor"));
+        assert!(refused("[loss.contrastive]\nweight-regularizer = \"lp\"\n").contains("weight-regularizer"));
+        assert!(refused("[loss.arcface]\nweight-regularizer = \"sparse-centers\"\n").contains("sparse-centers"));
+        assert!(refused("[loss.contrastive.distance.lp]\np = 0.5\n").contains("distance.lp.p"));
+        assert!(read("[loss.contrastive]\ndistance = \"cosin\"\n").is_err());
+    }
+
+    #[test]
+    fn what_a_loss_cannot_look_at_is_refused_by_name() {
+        let batch = EmbeddingBatch::new(embeddings(noise(3 * DIM, 16)), vec![0, 4, 1]);
+        let arcface = loss(&ArcfaceConfig::default().into());
+        let message = arcface
+            .check(&Comparison::within(&batch))
+            .expect_err("label 4 of 4 classes");
+        assert!(message.contains("row 1") && message.contains("arcface"), "{message}");
+        let fits = EmbeddingBatch::new(embeddings(noise(3 * DIM, 16)), vec![0, 3, 1]);
+        let message = arcface
+            .check(&Comparison::with_references(&fits, &fits))
+            .expect_err("references");
+        assert!(message.contains("reference"), "{message}");
+        let mut weighted = LossConfig::from(ContrastiveConfig::default());
+        weighted.options_mut().reducer = Some(ReducerConfig::ClassWeighted { weights: vec![1.0; 4] });
+        let message = loss(&weighted)
+            .check(&Comparison::within(&batch))
+            .expect_err("no weight for class 4");
+        assert!(message.contains("class weights"), "{message}");
+    }
+
+    #[test]
     fn initial_parameters_follow_from_the_seed() {
         let device = Device::flex().autodiff();
         for config in LossConfig::all() {
             let proxies = |seed| {
                 let loss = config.init(DIM, CLASSES, seed, &device);
-                loss.proxies()
+                loss.parameters()
+                    .filter(|_| loss.proxies().is_some())
                     .map(|proxies| proxies.try_to_vec_as::<f32>().expect("floats"))
             };
             assert_eq!(proxies(1), proxies(1));
@@ -846,11 +1027,7 @@ mod contract {
 
     #[test]
     fn configuration_round_trips_and_refuses_what_it_does_not_know() {
-        #[derive(Debug, PartialEq, Serialize, Deserialize)]
-        struct File {
-            loss: LossConfig,
-        }
-        for config in variants() {
+        for config in LossConfig::examples() {
             config.validate().expect("valid");
             let file = File { loss: config.clone() };
             let text = toml::to_string(&file).expect("writes");
@@ -883,11 +1060,8 @@ mod contract {
         assert_eq!(listed, names());
         for info in info() {
             assert!(info.year > 1990 && !info.paper.is_empty() && !info.summary.contains('\n'));
-            assert!(
-                info.defaults.as_object().is_some_and(|settings| !settings.is_empty()),
-                "{}",
-                info.name
-            );
+            assert!(info.defaults.is_object(), "{}", info.name);
+            assert!(!info.terms.is_empty(), "{}", info.name);
         }
     }
 
@@ -896,7 +1070,9 @@ mod contract {
         for config in LossConfig::all() {
             let defaults = serde_json::to_value(&config).expect("writes");
             let settings = defaults[config.name()].as_object().expect("settings").clone();
-            let (key, _) = settings.iter().find(|(_, value)| value.is_f64()).expect("a number");
+            let Some((key, _)) = settings.iter().find(|(_, value)| value.is_f64()) else {
+                continue;
+            };
             let text = format!("[loss.{}]\n{key} = nan\n", config.name());
             let table: toml::Table = toml::from_str(&text).expect("toml");
             let broken: LossConfig = table["loss"].clone().try_into().expect("reads");

@@ -42,6 +42,16 @@ impl MetricLossConfig for TripletMarginConfig {
     const ACCEPTS: Accepts = Accepts::PAIRS;
     const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Triplet)];
 
+    fn examples() -> Vec<Self> {
+        let with = |swap, smooth_loss| Self {
+            margin: 0.4,
+            swap,
+            smooth_loss,
+            ..Self::default()
+        };
+        vec![Self::default(), with(true, false), with(false, true), with(true, true)]
+    }
+
     fn default_reducer(&self) -> ReducerConfig {
         ReducerConfig::AVG_NON_ZERO
     }
