@@ -230,3 +230,62 @@ fn input_that_does_not_fit_is_refused() {
     let found = message(MiningInput::between(vec![0.0; 4], &labels, vec![0.0; 2], &other, 2, 0));
     assert!(found.contains("one kind"), "{found}");
 }
+
+/// The rules as they are written down, in loops over everything, for the distance of unit rows.
+#[test]
+fn naive_loops_choose_the_same() {
+    let labels = [0, 1, 1, 2, 0, 2, 2, 3, 1, 1, 0, 2, 0, 4];
+    let rows = random_rows(labels.len(), DIM, 11);
+    let unit = |row: usize| {
+        let row = &rows[row * DIM..][..DIM];
+        let length = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+        row.iter().map(|value| value / length).collect::<Vec<f64>>()
+    };
+    let cosine = |a: usize, b: usize| unit(a).iter().zip(unit(b)).map(|(x, y)| x * y).sum::<f64>();
+    let distance = |a: usize, b: usize| {
+        let squares = unit(a).iter().zip(unit(b)).map(|(x, y)| (x - y).powi(2)).sum::<f64>();
+        squares.sqrt()
+    };
+    let count = labels.len();
+    let positive = |a: usize, b: usize| a != b && labels[a] == labels[b];
+    let (mut semihard, mut similar, mut within) = (Vec::new(), Pairs::default(), Pairs::default());
+    for a in 0..count {
+        for b in 0..count {
+            let pair = [a as u32, b as u32];
+            if positive(a, b) {
+                if (0..count).any(|n| labels[n] != labels[a] && cosine(a, b) - 0.1 < cosine(a, n)) {
+                    similar.positive.push(pair);
+                }
+                if distance(a, b) > 0.2 {
+                    within.positive.push(pair);
+                }
+                for n in (0..count).filter(|&n| labels[n] != labels[a]) {
+                    let gap = distance(a, n) - distance(a, b);
+                    if gap > 0.0 && gap <= 0.2 {
+                        semihard.push([a as u32, b as u32, n as u32]);
+                    }
+                }
+            } else if labels[a] != labels[b] {
+                if (0..count).any(|p| positive(a, p) && cosine(a, b) + 0.1 > cosine(a, p)) {
+                    similar.negative.push(pair);
+                }
+                if distance(a, b) < 0.8 {
+                    within.negative.push(pair);
+                }
+            }
+        }
+    }
+    let found = |text: &str| {
+        mine(
+            &serde_json::from_str(text).expect(text),
+            rows.clone(),
+            &labels.to_vec().into(),
+            1,
+        )
+    };
+    assert!(semihard.len() > 10 && similar.negative.len() > 10 && within.negative.len() > 5);
+    let triplets = found(r#"{"triplet-margin": {"type-of-triplets": "semihard"}}"#);
+    assert_eq!(triplets, Mined::Triplets(semihard));
+    assert_eq!(found(r#""multi-similarity""#), Mined::Pairs(similar));
+    assert_eq!(found(r#""pair-margin""#), Mined::Pairs(within));
+}
