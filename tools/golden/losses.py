@@ -1,95 +1,212 @@
 """Writes tests/golden/losses.json: values and gradients of losses by pytorch-metric-learning, in double precision.
 
 Usage: pip install torch pytorch-metric-learning numpy && python tools/golden/losses.py
-Every case holds our configuration of the loss; the mapping to the reference's names is below. The file records versions
-and seed, so that a difference can be traced.
+A loss is one line or a few in `cases`: our name, our settings, the reference's class and its arguments. Every case without
+a batch of its own runs on all of BATCHES; the file records versions and seed, so that a difference can be traced.
 """
 
 import json
+import math
 import pathlib
 import sys
 
 import numpy
 import pytorch_metric_learning
 import torch
-from pytorch_metric_learning import losses
+from pytorch_metric_learning import distances, losses, reducers, regularizers
 
 SEED = 20240
-ROWS, DIM, CLASSES = 12, 6, 4
-LABELS = [0, 1, 2, 0, 1, 2, 0, 2, 1, 0, 0, 2]  # class 3 is absent: its proxy has no positive
+DIM, CLASSES = 6, 4
+BATCHES = {
+    "mixed": [0, 1, 2, 0, 1, 2, 0, 2, 1, 0, 0, 2],  # class 3 is absent: its proxy has no positive
+    "lone": [1, 1, 3, 1, 1],  # one item without a positive
+    "one-class": [2, 2, 2, 2],
+    "apart": [0, 1, 2, 3],
+}
+REFERENCES = [0, 1, 1, 2, 0, 3, 2]  # a separate set for the anchors of "mixed"
+MINED = {  # choices among "mixed", with repetitions
+    "triplets": [[0, 3, 1], [0, 3, 2], [0, 6, 1], [0, 3, 1], [1, 4, 0], [2, 7, 4], [11, 5, 9]],
+    "pairs": {
+        "positive": [[0, 3], [0, 9], [1, 8], [1, 8], [2, 5], [5, 11]],
+        "negative": [[0, 1], [0, 2], [1, 6], [2, 3], [2, 3], [7, 4]],
+    },
+}
+SIZE = {"num_classes": CLASSES, "embedding_size": DIM}
+WEIGHTS = [0.5, 2.0, 1.5, 0.25]
 
 
 def cases():
-    """(our name, our settings, the reference loss); settings left out are defaults on both sides."""
-    size = {"num_classes": CLASSES, "embedding_size": DIM}
-    yield "proxy-anchor", {}, losses.ProxyAnchorLoss(**size)
-    yield "proxy-anchor", {"alpha": 8.0, "margin": 0.3}, losses.ProxyAnchorLoss(**size, alpha=8.0, margin=0.3)
-    yield "multi-similarity", {}, losses.MultiSimilarityLoss()
-    yield (
-        "multi-similarity",
-        {"alpha": 5.0, "beta": 20.0, "base": 0.1},
-        losses.MultiSimilarityLoss(alpha=5.0, beta=20.0, base=0.1),
-    )
-    yield "triplet-margin", {}, losses.TripletMarginLoss()
-    yield "triplet-margin", {"margin": 0.5, "swap": True}, losses.TripletMarginLoss(margin=0.5, swap=True)
-    yield "triplet-margin", {"margin": 0.1, "smooth": True}, losses.TripletMarginLoss(margin=0.1, smooth_loss=True)
-    yield (
-        "triplet-margin",
-        {"swap": True, "smooth": True},
-        losses.TripletMarginLoss(swap=True, smooth_loss=True),
-    )
-    yield "margin", {}, losses.MarginLoss()
-    yield (
-        "margin",
-        {"beta": 1.25, "learn-beta": True, "nu": 0.05},
-        losses.MarginLoss(beta=1.25, learn_beta=True, nu=0.05),
-    )
+    """(our name, our settings, reference class, its arguments[, where]); settings left out are defaults on both sides.
+
+    `where` may hold `batch` (one of BATCHES, or "references") and `mined` (one of MINED).
+    """
+    # --- one block per loss, sorted by our name -------------------------------------------------------------------------
+    yield "arcface", {}, losses.ArcFaceLoss, SIZE
+    yield "arcface", {"margin": 70.0, "scale": 10.0}, losses.ArcFaceLoss, {**SIZE, "margin": 70.0, "scale": 10.0}
+    yield "arcface", {}, losses.ArcFaceLoss, SIZE, {"mined": "triplets"}
+    yield "contrastive", {}, losses.ContrastiveLoss, {}
+    yield "contrastive", {"pos-margin": 0.4, "neg-margin": 1.5}, losses.ContrastiveLoss, {"pos_margin": 0.4, "neg_margin": 1.5}
+    yield from everywhere("contrastive", {}, losses.ContrastiveLoss, {})
+    yield "margin", {}, losses.MarginLoss, {}
+    yield "margin", {"beta": 1.25, "learn-beta": True, "nu": 0.05}, losses.MarginLoss, {"beta": 1.25, "learn_beta": True, "nu": 0.05}
     yield (
         "margin",
         {"beta": 1.125, "margin": 0.3, "learn-beta": True, "beta-per-class": True, "nu": 0.1},
-        losses.MarginLoss(beta=1.125, margin=0.3, learn_beta=True, num_classes=CLASSES, nu=0.1),
+        losses.MarginLoss,
+        {"beta": 1.125, "margin": 0.3, "learn_beta": True, "num_classes": CLASSES, "nu": 0.1},
     )
-    yield "contrastive", {}, losses.ContrastiveLoss()
+    yield from everywhere("margin", {}, losses.MarginLoss, {})
+    yield "multi-similarity", {}, losses.MultiSimilarityLoss, {}
+    yield "multi-similarity", {"alpha": 5.0, "beta": 20.0, "base": 0.1}, losses.MultiSimilarityLoss, {"alpha": 5.0, "beta": 20.0, "base": 0.1}
+    yield from everywhere("multi-similarity", {}, losses.MultiSimilarityLoss, {})
+    yield "nt-xent", {}, losses.NTXentLoss, {}
+    yield "nt-xent", {"temperature": 0.5}, losses.NTXentLoss, {"temperature": 0.5}
+    yield from everywhere("nt-xent", {}, losses.NTXentLoss, {})
+    yield "proxy-anchor", {}, losses.ProxyAnchorLoss, SIZE
+    yield "proxy-anchor", {"alpha": 8.0, "margin": 0.3}, losses.ProxyAnchorLoss, {**SIZE, "alpha": 8.0, "margin": 0.3}
+    yield "proxy-anchor", {}, losses.ProxyAnchorLoss, SIZE, {"mined": "pairs"}
+    yield "triplet-margin", {}, losses.TripletMarginLoss, {}
+    yield "triplet-margin", {"margin": 0.5, "swap": True}, losses.TripletMarginLoss, {"margin": 0.5, "swap": True}
+    yield "triplet-margin", {"margin": 0.1, "smooth-loss": True}, losses.TripletMarginLoss, {"margin": 0.1, "smooth_loss": True}
+    yield "triplet-margin", {"swap": True, "smooth-loss": True}, losses.TripletMarginLoss, {"swap": True, "smooth_loss": True}
+    yield from everywhere("triplet-margin", {}, losses.TripletMarginLoss, {})
+
+    # --- composition: distances, reducers, regularisers -----------------------------------------------------------------
+    mixed = {"batch": "mixed"}
+    for ours, theirs in [
+        ("cosine", distances.CosineSimilarity()),
+        ({"dot": {"normalize": False}}, distances.DotProductSimilarity(normalize_embeddings=False)),
+        ({"lp": {"p": 1.0}}, distances.LpDistance(p=1)),
+        ({"lp": {"p": 3.0, "power": 2.0, "normalize": False}}, distances.LpDistance(p=3, power=2, normalize_embeddings=False)),
+        ({"lp": {"power": 2.0}}, distances.LpDistance(power=2)),
+        ("snr", distances.SNRDistance()),
+        ({"snr": {"normalize": False}}, distances.SNRDistance(normalize_embeddings=False)),
+    ]:
+        yield "contrastive", {"pos-margin": 0.7, "neg-margin": 0.6, "distance": ours}, losses.ContrastiveLoss, {"pos_margin": 0.7, "neg_margin": 0.6, "distance": theirs}, mixed
+        yield "triplet-margin", {"margin": 0.5, "distance": ours}, losses.TripletMarginLoss, {"margin": 0.5, "distance": theirs}, mixed
+        yield "multi-similarity", {"distance": ours}, losses.MultiSimilarityLoss, {"distance": theirs}, mixed
+        yield "nt-xent", {"distance": ours}, losses.NTXentLoss, {"distance": theirs}, mixed
+    yield "triplet-margin", {"swap": True, "distance": "cosine"}, losses.TripletMarginLoss, {"swap": True, "distance": distances.CosineSimilarity()}, mixed
+    for ours, theirs in [
+        ("mean", reducers.MeanReducer()),
+        ("sum", reducers.SumReducer()),
+        ("avg-non-zero", reducers.AvgNonZeroReducer()),
+        ({"threshold": {"low": 0.2, "high": 0.6}}, reducers.ThresholdReducer(low=0.2, high=0.6)),
+        ({"class-weighted": {"weights": WEIGHTS}}, reducers.ClassWeightedReducer(torch.tensor(WEIGHTS))),
+        ("per-anchor", reducers.PerAnchorReducer()),
+        ({"per-anchor": {"reducer": "avg-non-zero"}}, reducers.PerAnchorReducer(reducers.AvgNonZeroReducer())),
+    ]:
+        yield "contrastive", {"reducer": ours}, losses.ContrastiveLoss, {"reducer": theirs}, mixed
+        if "class-weighted" not in ours:  # the reference weighs its column of values with a row of weights there
+            yield "multi-similarity", {"reducer": ours}, losses.MultiSimilarityLoss, {"reducer": theirs}, mixed
+        if "per-anchor" not in ours:
+            yield "triplet-margin", {"margin": 0.5, "reducer": ours}, losses.TripletMarginLoss, {"margin": 0.5, "reducer": theirs}, mixed
+            yield "margin", {"reducer": ours}, losses.MarginLoss, {"reducer": theirs}, mixed
+            yield "margin", {"reducer": ours}, losses.MarginLoss, {"reducer": theirs}, {"batch": "mixed", "mined": "triplets"}
     yield (
         "contrastive",
-        {"positive-margin": 0.4, "negative-margin": 1.5},
-        losses.ContrastiveLoss(pos_margin=0.4, neg_margin=1.5),
+        {"reducer": {"multiple": {"terms": {"pos-loss": "sum"}}}},
+        losses.ContrastiveLoss,
+        {"reducer": reducers.MultipleReducers({"pos_loss": reducers.SumReducer()})},
+        mixed,
     )
-    yield "arcface", {}, losses.ArcFaceLoss(**size)
-    yield "arcface", {"margin": 70.0, "scale": 10.0}, losses.ArcFaceLoss(**size, margin=70.0, scale=10.0)
-    yield "nt-xent", {}, losses.NTXentLoss()
-    yield "nt-xent", {"temperature": 0.5}, losses.NTXentLoss(temperature=0.5)
+    for ours, theirs in [
+        ("lp", regularizers.LpRegularizer()),
+        ({"lp": {"p": 1.0, "power": 2.0}}, regularizers.LpRegularizer(p=1, power=2)),
+        ("zero-mean", regularizers.ZeroMeanRegularizer()),
+        ("center-invariant", regularizers.CenterInvariantRegularizer()),
+        ("regular-face", regularizers.RegularFaceRegularizer()),
+    ]:
+        yield (
+            "arcface",
+            {"scale": 4.0, "embedding-regularizer": ours, "embedding-reg-weight": 0.3, "weight-regularizer": ours, "weight-reg-weight": 0.7},
+            losses.ArcFaceLoss,
+            {**SIZE, "scale": 4.0, "embedding_regularizer": theirs, "embedding_reg_weight": 0.3, "weight_regularizer": theirs, "weight_reg_weight": 0.7},
+            mixed,
+        )
+
+
+def everywhere(name, settings, loss, arguments):
+    """The same loss against a separate reference set, and on mined pairs and triplets."""
+    yield name, settings, loss, arguments, {"batch": "references"}
+    yield name, settings, loss, arguments, {"mined": "pairs"}
+    yield name, settings, loss, arguments, {"mined": "triplets"}
+
+
+def parameters_of(loss):
+    """The parameter as rows: a view to read and write, or none."""
+    for name, transposed in [("proxies", False), ("W", True), ("fc", True)]:  # W and fc are kept as [dim, rows]
+        if isinstance(getattr(loss, name, None), torch.nn.Parameter):
+            return getattr(loss, name), transposed
+    beta = getattr(loss, "beta", None)
+    return (beta, False) if isinstance(beta, torch.nn.Parameter) else (None, False)
+
+
+def evaluate(name, settings, loss_class, arguments, batch, mined, sets, table):
+    torch.manual_seed(0)
+    loss = loss_class(**arguments)
+    case = {"config": {name: settings}, "batch": batch}
+    rows, labels = sets["mixed" if batch == "references" else batch]
+    rows = torch.tensor(rows, requires_grad=True)
+    inputs = [rows, torch.tensor(labels)]
+    if mined is not None:
+        case["mined"] = mined
+        choice = MINED[mined]
+        if mined == "triplets":
+            tuples = tuple(torch.tensor(choice).T)
+        else:
+            tuples = (*torch.tensor(choice["positive"]).T, *torch.tensor(choice["negative"]).T)
+        inputs.append(tuples)
+    references = None
+    if batch == "references":
+        references = torch.tensor(sets["references"][0], requires_grad=True)
+        inputs += [None] * (3 - len(inputs)) + [references, torch.tensor(sets["references"][1])]
+    parameter, transposed = parameters_of(loss)
+    if parameter is not None:
+        if parameter.ndim == 1:
+            parameter.data = parameter.data.double()
+            case["parameters"] = [[value] for value in parameter.tolist()]
+        else:
+            count = parameter.shape[1] if transposed else parameter.shape[0]
+            values = torch.tensor(table[:count])
+            parameter.data = values.T.clone() if transposed else values
+            case["parameters"] = values.tolist()
+    value = loss(*inputs)
+    value.backward()
+    case["value"] = value.item()
+    case["embedding_gradient"] = rows.grad.tolist()
+    if references is not None:
+        gradient = references.grad if references.grad is not None else torch.zeros_like(references)
+        case["reference_gradient"] = gradient.tolist()
+    if parameter is not None:
+        gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+        gradient = gradient.T if transposed else gradient
+        case["parameter_gradient"] = gradient.reshape(len(case["parameters"]), -1).tolist()
+    numbers = [case["value"], *rows.grad.flatten().tolist()]
+    if not all(math.isfinite(number) for number in numbers):
+        print(f"left out, not finite in the reference: {name} {settings} on {batch}")
+        return None
+    return case
 
 
 def main():
     torch.set_default_dtype(torch.float64)
     generator = numpy.random.default_rng(SEED)
-    embeddings = generator.normal(size=(ROWS, DIM)) * generator.uniform(0.5, 2.0, size=(ROWS, 1))
-    proxies = generator.normal(size=(CLASSES, DIM))
-    labels = torch.tensor(LABELS)
+
+    def draw(count):
+        return (generator.normal(size=(count, DIM)) * generator.uniform(0.5, 2.0, size=(count, 1))).tolist()
+
+    sets = {name: (draw(len(labels)), labels) for name, labels in {**BATCHES, "references": REFERENCES}.items()}
+    table = generator.normal(size=(4 * CLASSES, DIM)).tolist()  # enough for a few proxies per class
     found = []
-    for name, settings, loss in cases():
-        rows = torch.tensor(embeddings, requires_grad=True)
-        case = {"config": {name: settings}}
-        table = None
-        if name == "proxy-anchor":
-            table = loss.proxies
-            table.data = torch.tensor(proxies)
-        elif name == "arcface":
-            table = loss.W  # the reference keeps it as [dim, classes]
-            table.data = torch.tensor(proxies.T.copy())
-        beta = getattr(loss, "beta", None) if settings.get("learn-beta") else None
-        if beta is not None:
-            beta.data = beta.data.double()
-        value = loss(rows, labels)
-        value.backward()
-        case["value"] = value.item()
-        case["embedding_gradient"] = rows.grad.tolist()
-        if table is not None:
-            case["proxy_gradient"] = (table.grad.T if name == "arcface" else table.grad).tolist()
-        if beta is not None:
-            case["beta_gradient"] = beta.grad.tolist()
-        found.append(case)
+    for name, settings, loss_class, arguments, *where in cases():
+        where = where[0] if where else {}
+        mined = where.get("mined")
+        batches = [where["batch"]] if "batch" in where else ["mixed"] if mined else list(BATCHES)
+        for batch in batches:
+            case = evaluate(name, settings, loss_class, arguments, batch, mined, sets, table)
+            if case is not None:
+                found.append(case)
     golden = {
         "generator": "tools/golden/losses.py",
         "versions": {
@@ -100,13 +217,16 @@ def main():
         },
         "seed": SEED,
         "classes": CLASSES,
-        "labels": LABELS,
-        "embeddings": embeddings.tolist(),
-        "proxies": proxies.tolist(),
+        "sets": {name: {"embeddings": rows, "labels": labels} for name, (rows, labels) in sets.items()},
+        "mined": MINED,
         "cases": found,
     }
     path = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "losses.json"
-    path.write_text(json.dumps(golden, indent=1) + "\n")
+    # One line per case: short differences when a loss is added.
+    head = {key: value for key, value in golden.items() if key != "cases"}
+    text = json.dumps(head)[:-1] + ', "cases": [\n' + ",\n".join(json.dumps(case) for case in found) + "\n]}\n"
+    json.loads(text)
+    path.write_text(text)
     print(f"{path}: {len(found)} cases, {path.stat().st_size} bytes")
 
 

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Embed a folder of images with a trained run
     Embed(Embed),
+    /// Choose pairs or triplets among embeddings, as a miner does in training
+    Mine(Mine),
     /// Inspect or generate data sets
     Data(Data),
     /// List what can be named in a configuration
@@ -188,6 +190,41 @@ pub(crate) struct Embed {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus mine --name batch-hard --embeddings e.npy --labels y.npy
+  gradus mine --name triplet-margin --embeddings e.npy --labels y.npy --set type-of-triplets=semihard --json
+  gradus mine --name multi-similarity --embeddings e.npy --labels y.npy --set epsilon=0.2 --set distance=lp --json
+  gradus mine --name pair-margin --embeddings e.npy --labels y.npy --reference-embeddings r.npy --reference-labels ry.npy
+
+Positions are counted from 0; positives and negatives are positions in the reference set, where there is one.")]
+pub(crate) struct Mine {
+    /// Miner: see `gradus list miners`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Embeddings of the anchors, a floating-point matrix [rows, width] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embeddings: PathBuf,
+    /// Class of each of them, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// Set one parameter of the miner, for example --set margin=0.1 (repeatable, later wins)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Embeddings that positives and negatives are taken from [default: the anchors' batch itself]
+    #[arg(long, value_name = "FILE", requires = "reference_labels")]
+    pub(crate) reference_embeddings: Option<PathBuf>,
+    /// Class of each reference embedding
+    #[arg(long, value_name = "FILE", requires = "reference_embeddings")]
+    pub(crate) reference_labels: Option<PathBuf>,
+    /// Seed of random miners
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print one JSON object with what was chosen
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Data {
     #[command(subcommand)]
     pub(crate) command: DataCommand,
@@ -269,6 +306,10 @@ pub(crate) enum Listed {
     Presets,
     /// Samplers
     Samplers,
+    /// Miners of pairs and triplets
+    Miners,
+    /// Distances and similarities
+    Distances,
     /// Generators of the method
     Generators,
     /// Measures of evaluation

@@ -10,17 +10,22 @@
 //! | [`embeddings`] | embeddings with labels on the host, read and written |
 //! | [`evaluation`] | Recall@K, MAP@R, R-precision and the structure inside classes |
 //! | [`projection`] | principal components |
+//! | [`distances`] | distances and similarities of embeddings |
+//! | [`miners`] | which pairs or triplets of a batch a loss looks at |
 //! | [`relations`] | what two items are to each other: same, different, ignore, weighted |
 //! | [`random`] | seeded random streams, a pure function of (seed, purpose, epoch, item) |
 //! | [`files`] | atomic writing |
 
 pub mod data;
+pub mod distances;
 pub mod embeddings;
 pub mod evaluation;
 pub mod files;
+pub mod miners;
 pub mod projection;
 pub mod random;
 pub mod relations;
 pub mod samplers;
+pub mod settings;
 
 pub use embeddings::EmbeddingSet;

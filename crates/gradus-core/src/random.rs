@@ -52,4 +52,6 @@ pub mod purpose {
     pub const FLORA: u64 = 6;
     /// Which training classes are held out for validation.
     pub const VALIDATION: u64 = 7;
+    /// What random miners choose.
+    pub const MINER: u64 = 9;
 }

@@ -10,7 +10,8 @@
 //! | [`intra_class`] | the method: gate, generators, projector, ranking loss, anchor loss |
 //! | [`config`] | the typed configuration, presets and overrides |
 //! | [`train`] | the training loop, optimiser, schedule, checkpoints, run folder |
-//! | [`batch`] | embeddings with labels on the device |
+//! | [`batch`] | embeddings with labels, a batch against a reference set, mined pairs and triplets |
+//! | [`distances`] | distances between all rows on tensors |
 //! | [`numerics`] | log-sum-exp, safe square root, normalisation |
 //! | [`initial`] | seeded initial parameters |
 //! | [`state`] | named host copies of parameters, for files |
@@ -20,6 +21,7 @@
 pub mod batch;
 pub mod config;
 pub mod device;
+pub mod distances;
 pub mod initial;
 pub mod intra_class;
 pub mod kernels;

@@ -61,6 +61,40 @@ pub fn safe_sqrt<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
 
+/// `x^exponent` of what is not negative, which is 0 with gradient 0 at and below [`EPSILON`].
+///
+/// # Shapes
+/// The shape of `x`.
+#[must_use]
+pub fn safe_power<const D: usize>(x: Tensor<D>, exponent: f64) -> Tensor<D> {
+    if exponent == 1.0 {
+        return x;
+    }
+    let zero = x.clone().without_autodiff().lower_equal_scalar(EPSILON);
+    let power = x.mask_fill(zero.clone(), 1.0).log().mul_scalar(exponent).exp();
+    power.mask_fill(zero, 0.0)
+}
+
+/// Euclidean lengths of rows; 0 with gradient 0 for a row shorter than [`EPSILON`].
+///
+/// # Shapes
+/// `x` `[n, dim]`; the result `[n, 1]`.
+///
+/// # Panics
+/// If `dim` is 0.
+#[must_use]
+pub fn lengths(x: Tensor<2>) -> Tensor<2> {
+    let scale = x.clone().without_autodiff().abs().max_dim(1);
+    let zero = scale.clone().lower_scalar(EPSILON);
+    let scale = scale.mask_fill(zero.clone(), 1.0);
+    let length = (x / scale.clone())
+        .square()
+        .sum_dim(1)
+        .mask_fill(zero.clone(), 1.0)
+        .sqrt();
+    (length * scale).mask_fill(zero, 0.0)
+}
+
 /// Rows divided by their Euclidean length; a row shorter than [`EPSILON`] becomes 0 with gradient 0.
 ///
 /// Rows are scaled by their largest entry first, so that squares neither overflow nor vanish.

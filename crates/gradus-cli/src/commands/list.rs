@@ -3,7 +3,8 @@
 use gradus::config::presets;
 use gradus::{intra_class, losses, models};
 use gradus_core::data::Layout;
-use gradus_core::{evaluation, samplers};
+use gradus_core::distances::DistanceConfig;
+use gradus_core::{evaluation, miners, samplers};
 use serde_json::{Value, json};
 
 use crate::arguments::{List, Listed};
@@ -24,6 +25,8 @@ pub(crate) fn run(arguments: &List) -> Outcome {
         Listed::Datasets => ("datasets", datasets()),
         Listed::Presets => ("presets", presets()),
         Listed::Samplers => ("samplers", samplers()),
+        Listed::Miners => ("miners", miners()),
+        Listed::Distances => ("distances", distances()),
         Listed::Generators => ("generators", generators()),
         Listed::Metrics => ("metrics", metrics()),
     };
@@ -122,6 +125,29 @@ fn samplers() -> Vec<Entry> {
             entry(sampler.name, sampler.summary, String::new(), defaults)
         })
         .collect()
+}
+
+fn miners() -> Vec<Entry> {
+    let info = miners::info().into_iter();
+    info.map(|miner| {
+        entry(
+            miner.name,
+            miner.summary,
+            format!("{}, {}", miner.paper, miner.year),
+            miner.defaults,
+        )
+    })
+    .collect()
+}
+
+fn distances() -> Vec<Entry> {
+    let info = DistanceConfig::registry().into_iter();
+    info.map(|distance| {
+        let defaults = serde_json::to_value(distance.defaults).unwrap_or_default();
+        let defaults = defaults.get(distance.name).cloned().unwrap_or(Value::Null);
+        entry(distance.name, distance.summary, distance.paper.to_owned(), defaults)
+    })
+    .collect()
 }
 
 fn metrics() -> Vec<Entry> {

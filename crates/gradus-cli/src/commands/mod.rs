@@ -7,5 +7,6 @@ pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod layers;
 pub(crate) mod list;
+pub(crate) mod mine;
 pub(crate) mod quickstart;
 pub(crate) mod train;

@@ -463,7 +463,7 @@ mod tests {
     use super::*;
     use crate::data::Part;
     use crate::data::transform::TransformConfig;
-    use crate::samplers::{BatchSampler, MPerClassConfig};
+    use crate::samplers::{BatchSampler, MPerClassConfig, SamplerInput};
     use std::io::Cursor;
     use std::time::Duration;
 
@@ -569,7 +569,9 @@ mod tests {
     fn the_number_of_threads_and_the_prefetch_change_nothing() {
         let items = items(40);
         let labels: Vec<u32> = items.iter().map(|item| item.class).collect();
-        let order = MPerClassConfig { classes: 5, samples: 3 }.init(1).batches(&labels, 0);
+        let order = MPerClassConfig { classes: 5, samples: 3 }
+            .init(1)
+            .batches(SamplerInput::new(&labels), 0);
         let run = |threads, prefetch, cache| {
             let mode = Mode::Train {
                 epoch: 1,

@@ -5,6 +5,7 @@
 
 mod companion;
 mod error;
+mod labels;
 mod npy;
 mod parquet;
 mod safetensors;
@@ -14,6 +15,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use error::EmbeddingFileError;
+pub use labels::{read_labels, read_matrix};
 
 use crate::files::write_atomically;
 

@@ -24,56 +24,127 @@ pub(super) fn encode(set: &EmbeddingSet, file: &mut dyn Write) -> std::io::Resul
 
 /// Width and values, row-major.
 pub(super) fn decode(path: &Path) -> Result<(usize, Vec<f32>), EmbeddingFileError> {
+    let (dim, values) = decode_doubles(path)?;
+    Ok((dim, values.into_iter().map(|value| value as f32).collect()))
+}
+
+/// Width and values, row-major, in double precision.
+pub(super) fn decode_doubles(path: &Path) -> Result<(usize, Vec<f64>), EmbeddingFileError> {
+    let raw = Raw::read(
+        path,
+        ["rows", "width"],
+        "floating-point numbers (f2, f4 or f8)",
+        |kind| match kind {
+            "f2" => Some(Width::Half),
+            "f4" => Some(Width::Single),
+            "f8" => Some(Width::Double),
+            _ => None,
+        },
+    )?;
     let malformed = |problem: String| EmbeddingFileError::malformed(path, problem);
-    let mut file = BufReader::new(File::open(path).map_err(EmbeddingFileError::read(path))?);
-    let length = file.get_ref().metadata().map_err(EmbeddingFileError::read(path))?.len();
-    check_header_length(&mut file, length).map_err(&malformed)?;
-    let header =
-        NpyHeader::from_reader(&mut file).map_err(|error| malformed(format!("not a readable .npy header: {error}")))?;
-    let element = Element::of(&header.dtype()).ok_or_else(|| {
-        malformed(format!(
-            "expected floating-point numbers (f2, f4 or f8), found {}",
-            header.dtype().descr()
-        ))
-    })?;
-    let &[rows, dim] = header.shape() else {
-        return Err(malformed(format!(
-            "expected a matrix [rows, width], found the shape {:?}",
-            header.shape()
-        )));
-    };
-    let start = file.stream_position().map_err(EmbeddingFileError::read(path))?;
-    // What the header promises has to be there before anything is allocated for it.
-    let promised = rows
-        .checked_mul(dim)
-        .and_then(|count| count.checked_mul(element.bytes() as u64));
-    let held = length.saturating_sub(start);
-    if promised != Some(held) {
-        return Err(malformed(format!(
-            "the header promises {rows} x {dim} values of {} bytes, but {held} bytes follow it: the file is truncated or damaged",
-            element.bytes()
-        )));
-    }
-    if held == 0 {
+    let [rows, dim] = raw.shape;
+    if raw.bytes.is_empty() {
         return Err(malformed(format!("holds no embedding (shape {rows} x {dim})")));
     }
-    let mut bytes = Vec::with_capacity(held as usize);
-    file.take(held)
-        .read_to_end(&mut bytes)
-        .map_err(EmbeddingFileError::read(path))?;
-    if bytes.len() as u64 != held {
-        return Err(malformed("the file became shorter while it was read".into()));
-    }
     let (rows, dim) = (rows as usize, dim as usize);
-    let stored: Vec<f32> = bytes
-        .chunks_exact(element.bytes())
-        .map(|bytes| element.value(bytes))
-        .collect();
-    let values = match header.order() {
+    let stored: Vec<f64> = raw.elements().map(|(width, bits)| width.value(bits)).collect();
+    let values = match raw.order {
         Order::C => stored,
         Order::Fortran => (0..rows * dim).map(|at| stored[(at % dim) * rows + at / dim]).collect(),
     };
     Ok((dim, values))
+}
+
+/// The elements of an array as they lie in the file, checked to be there.
+pub(super) struct Raw<W, const SIDES: usize> {
+    pub(super) shape: [u64; SIDES],
+    order: Order,
+    width: W,
+    size: usize,
+    big_endian: bool,
+    bytes: Vec<u8>,
+}
+
+/// An element type: what its bits mean is its own affair.
+pub(super) trait Size: Copy {
+    /// Bytes of an element.
+    fn bytes(self) -> usize;
+}
+
+impl<W: Size, const SIDES: usize> Raw<W, SIDES> {
+    /// Reads an array of the named sides whose element type (such as `f4`, without the byte order) `width` accepts.
+    pub(super) fn read(
+        path: &Path,
+        sides: [&str; SIDES],
+        expected: &str,
+        width: impl Fn(&str) -> Option<W>,
+    ) -> Result<Self, EmbeddingFileError> {
+        let malformed = |problem: String| EmbeddingFileError::malformed(path, problem);
+        let mut file = BufReader::new(File::open(path).map_err(EmbeddingFileError::read(path))?);
+        let length = file.get_ref().metadata().map_err(EmbeddingFileError::read(path))?.len();
+        check_header_length(&mut file, length).map_err(&malformed)?;
+        let header = NpyHeader::from_reader(&mut file)
+            .map_err(|error| malformed(format!("not a readable .npy header: {error}")))?;
+        let (width, big_endian) = element(&header.dtype(), width)
+            .ok_or_else(|| malformed(format!("expected {expected}, found {}", header.dtype().descr())))?;
+        let size = width.bytes();
+        let shape = <[u64; SIDES]>::try_from(header.shape()).map_err(|_| {
+            let kind = if SIDES == 2 { "a matrix" } else { "a vector" };
+            let (sides, found) = (sides.join(", "), header.shape());
+            malformed(format!("expected {kind} [{sides}], found the shape {found:?}"))
+        })?;
+        let start = file.stream_position().map_err(EmbeddingFileError::read(path))?;
+        // What the header promises has to be there before anything is allocated for it.
+        let count = shape.iter().try_fold(1_u64, |count, &side| count.checked_mul(side));
+        let promised = count.and_then(|count| count.checked_mul(size as u64));
+        let held = length.saturating_sub(start);
+        if promised != Some(held) {
+            let sides = shape.map(|side| side.to_string());
+            return Err(malformed(format!(
+                "the header promises {} values of {size} bytes, but {held} bytes follow it: the file is truncated or damaged",
+                sides.join(" x ")
+            )));
+        }
+        let mut bytes = Vec::with_capacity(held as usize);
+        file.take(held)
+            .read_to_end(&mut bytes)
+            .map_err(EmbeddingFileError::read(path))?;
+        if bytes.len() as u64 != held {
+            return Err(malformed("the file became shorter while it was read".into()));
+        }
+        Ok(Self {
+            shape,
+            order: header.order(),
+            width,
+            size,
+            big_endian,
+            bytes,
+        })
+    }
+
+    /// The bits of each element, in the order of the file.
+    pub(super) fn elements(&self) -> impl Iterator<Item = (W, u64)> + '_ {
+        self.bytes.chunks_exact(self.size).map(|bytes| {
+            let mut raw = [0_u8; 8];
+            for (at, &byte) in bytes.iter().enumerate() {
+                raw[if self.big_endian { bytes.len() - 1 - at } else { at }] = byte;
+            }
+            (self.width, u64::from_le_bytes(raw))
+        })
+    }
+}
+
+/// The accepted element type and whether it is big-endian; one byte has no order.
+fn element<W>(dtype: &npyz::DType, width: impl Fn(&str) -> Option<W>) -> Option<(W, bool)> {
+    let npyz::DType::Plain(text) = dtype else { return None };
+    let text = text.to_string();
+    let (order, kind) = text.split_at_checked(1)?;
+    let big_endian = match order {
+        "<" | "|" => false,
+        ">" => true,
+        _ => return None,
+    };
+    Some((width(kind)?, big_endian))
 }
 
 fn check_header_length(file: &mut BufReader<File>, length: u64) -> Result<(), String> {
@@ -99,56 +170,28 @@ fn check_header_length(file: &mut BufReader<File>, length: u64) -> Result<(), St
 }
 
 #[derive(Clone, Copy)]
-struct Element {
-    width: Width,
-    big_endian: bool,
-}
-
-#[derive(Clone, Copy)]
 enum Width {
     Half,
     Single,
     Double,
 }
 
-impl Element {
-    fn of(dtype: &npyz::DType) -> Option<Self> {
-        let npyz::DType::Plain(text) = dtype else { return None };
-        let text = text.to_string();
-        let (order, kind) = text.split_at_checked(1)?;
-        let big_endian = match order {
-            "<" => false,
-            ">" => true,
-            _ => return None,
-        };
-        let width = match kind {
-            "f2" => Width::Half,
-            "f4" => Width::Single,
-            "f8" => Width::Double,
-            _ => return None,
-        };
-        Some(Self { width, big_endian })
-    }
-
+impl Size for Width {
     fn bytes(self) -> usize {
-        match self.width {
-            Width::Half => 2,
-            Width::Single => 4,
-            Width::Double => 8,
+        match self {
+            Self::Half => 2,
+            Self::Single => 4,
+            Self::Double => 8,
         }
     }
+}
 
-    /// `bytes` has exactly [`bytes`](Self::bytes) of them.
-    fn value(self, bytes: &[u8]) -> f32 {
-        let mut raw = [0_u8; 8];
-        for (at, &byte) in bytes.iter().enumerate() {
-            raw[if self.big_endian { bytes.len() - 1 - at } else { at }] = byte;
-        }
-        let bits = u64::from_le_bytes(raw);
-        match self.width {
-            Width::Half => half(bits as u16),
-            Width::Single => f32::from_bits(bits as u32),
-            Width::Double => f64::from_bits(bits) as f32,
+impl Width {
+    fn value(self, bits: u64) -> f64 {
+        match self {
+            Self::Half => f64::from(half(bits as u16)),
+            Self::Single => f64::from(f32::from_bits(bits as u32)),
+            Self::Double => f64::from_bits(bits),
         }
     }
 }

@@ -7,7 +7,7 @@
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{BatchSampler, SamplerError, members};
+use super::{BatchSampler, SamplerError, SamplerInput, members};
 use crate::random::{Rng, SliceRandom, Xoshiro256PlusPlus, purpose, stream};
 
 /// Settings of [`MPerClass`].
@@ -48,9 +48,9 @@ impl MPerClassConfig {
 ///   fewest possible. What is left over is filled with extra groups of classes drawn at random, spread over the epoch.
 ///
 /// ```
-/// use gradus_core::samplers::{BatchSampler, MPerClassConfig};
+/// use gradus_core::samplers::{BatchSampler, MPerClassConfig, SamplerInput};
 /// let sampler = MPerClassConfig { classes: 2, samples: 2 }.init(7);
-/// let batches = sampler.batches(&[0, 0, 0, 1, 1, 2, 2], 0);
+/// let batches = sampler.batches(SamplerInput::new(&[0, 0, 0, 1, 1, 2, 2]), 0);
 /// assert_eq!(batches.len(), 2);
 /// assert!(batches.iter().all(|batch| batch.len() == 4));
 /// ```
@@ -61,49 +61,29 @@ pub struct MPerClass {
 }
 
 impl BatchSampler for MPerClass {
-    fn batches(&self, labels: &[u32], epoch: u64) -> Vec<Vec<usize>> {
-        if self.validate(labels).is_err() {
+    fn batches(&self, input: SamplerInput<'_>, epoch: u64) -> Vec<Vec<usize>> {
+        if self.validate(input).is_err() {
             return Vec::new();
         }
-        let classes = members(labels);
         let mut random = stream(self.seed, &[purpose::SAMPLER, epoch]);
-        let mut groups: Vec<Vec<Vec<usize>>> = classes
-            .iter()
-            .map(|items| groups_of(items, self.config.samples, &mut random))
-            .collect();
-        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
-        let schedule = schedule(&sizes, self.config.classes, &mut random);
-        let mut batches = Vec::with_capacity(schedule.len());
-        for chosen in schedule {
-            let mut batch = Vec::with_capacity(self.batch_size());
-            for class in chosen {
-                // A class met as a filler may use a group early; the place meant for that group is then a random one.
-                let group = groups[class].pop().unwrap_or_else(|| {
-                    let mut group = Vec::with_capacity(self.config.samples);
-                    fill(&mut group, &classes[class], self.config.samples, &mut random);
-                    group
-                });
-                batch.extend(group);
-            }
-            batches.push(batch);
-        }
-        batches
+        let classes = members(input.labels);
+        deal(&classes, self.config.classes, self.config.samples, &mut random)
     }
 
     fn batch_size(&self) -> usize {
         self.config.classes.saturating_mul(self.config.samples)
     }
 
-    fn validate(&self, labels: &[u32]) -> Result<(), SamplerError> {
+    fn validate(&self, input: SamplerInput<'_>) -> Result<(), SamplerError> {
         for (setting, value) in [("classes", self.config.classes), ("samples", self.config.samples)] {
             if value == 0 {
                 return Err(SamplerError::Zero { setting });
             }
         }
-        if labels.is_empty() {
+        if input.is_empty() {
             return Err(SamplerError::NoItems);
         }
-        let found = members(labels).len();
+        let found = members(input.labels).len();
         if found < self.config.classes {
             return Err(SamplerError::FewerClasses {
                 needed: self.config.classes,
@@ -111,19 +91,19 @@ impl BatchSampler for MPerClass {
             });
         }
         let batch = self.batch_size();
-        if batch > labels.len() {
+        if batch > input.len() {
             let settings = "`classes` or `samples` of the m-per-class sampler";
             return Err(SamplerError::BatchTooLarge {
                 batch,
-                found: labels.len(),
+                found: input.len(),
                 settings,
             });
         }
         Ok(())
     }
 
-    fn warnings(&self, labels: &[u32]) -> Vec<String> {
-        let sizes: Vec<usize> = members(labels).iter().map(Vec::len).collect();
+    fn warnings(&self, input: SamplerInput<'_>) -> Vec<String> {
+        let sizes: Vec<usize> = members(input.labels).iter().map(Vec::len).collect();
         let single = sizes.iter().filter(|&&size| size == 1).count();
         let small = sizes
             .iter()
@@ -144,6 +124,34 @@ impl BatchSampler for MPerClass {
         }
         warnings
     }
+}
+
+/// Batches of one group of `samples` images of each of `per_batch` classes, every image at least once; `classes` holds the
+/// images of at least `per_batch` classes.
+pub(super) fn deal(
+    classes: &[Vec<usize>],
+    per_batch: usize,
+    samples: usize,
+    random: &mut Xoshiro256PlusPlus,
+) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<Vec<usize>>> = classes.iter().map(|items| groups_of(items, samples, random)).collect();
+    let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+    let schedule = schedule(&sizes, per_batch, random);
+    let mut batches = Vec::with_capacity(schedule.len());
+    for chosen in schedule {
+        let mut batch = Vec::with_capacity(per_batch * samples);
+        for class in chosen {
+            // A class met as a filler may use a group early; the place meant for that group is then a random one.
+            let group = groups[class].pop().unwrap_or_else(|| {
+                let mut group = Vec::with_capacity(samples);
+                fill(&mut group, &classes[class], samples, random);
+                group
+            });
+            batch.extend(group);
+        }
+        batches.push(batch);
+    }
+    batches
 }
 
 /// Shuffles a class and cuts it into groups of `samples`; the last is filled with other images of the class.
@@ -254,8 +262,8 @@ mod tests {
         ) {
             let labels = labels(&sizes);
             let sampler = sampler(classes, samples, seed);
-            prop_assume!(sampler.validate(&labels).is_ok());
-            let batches = sampler.batches(&labels, epoch);
+            prop_assume!(sampler.validate(SamplerInput::new(&labels)).is_ok());
+            let batches = sampler.batches(SamplerInput::new(&labels), epoch);
 
             let mut count = vec![0; labels.len()];
             for batch in &batches {
@@ -285,7 +293,7 @@ mod tests {
     fn equal_classes_are_seen_equally_often() {
         // 20 classes of 12 images in groups of 4: 60 groups, 12 batches of 5, nothing to fill.
         let labels = labels(&[12; 20]);
-        let mut all = sampler(5, 4, 9).batches(&labels, 2).concat();
+        let mut all = sampler(5, 4, 9).batches(SamplerInput::new(&labels), 2).concat();
         all.sort_unstable();
         assert_eq!(all, (0..240).collect::<Vec<_>>());
     }
@@ -299,7 +307,7 @@ mod tests {
         let large = 50 * 3 + 1;
         let mut halves = [0, 0];
         for seed in 0..40 {
-            let batches = sampler(2, 4, seed).batches(&labels, 0);
+            let batches = sampler(2, 4, seed).batches(SamplerInput::new(&labels), 0);
             assert_eq!(batches.len(), 30);
             for (position, batch) in batches.iter().enumerate() {
                 let present = batch.iter().any(|&item| labels[item] == large);
@@ -316,7 +324,7 @@ mod tests {
         sizes.push(80);
         let labels = labels(&sizes);
         let sampler = sampler(3, 2, 1);
-        let batches = sampler.batches(&labels, 0);
+        let batches = sampler.batches(SamplerInput::new(&labels), 0);
         assert_eq!(batches.len(), 40);
         let dominant = |batch: &Vec<usize>| batch.iter().filter(|&&item| labels[item] == 31).count();
         assert!(batches.iter().all(|batch| dominant(batch) == 2));
@@ -325,40 +333,57 @@ mod tests {
     #[test]
     fn order_depends_on_seed_and_epoch_only() {
         let labels = labels(&[9; 12]);
-        let first = sampler(4, 2, 3).batches(&labels, 4);
-        assert_eq!(first, sampler(4, 2, 3).batches(&labels, 4));
-        assert_ne!(first, sampler(4, 2, 3).batches(&labels, 5));
-        assert_ne!(first, sampler(4, 2, 4).batches(&labels, 4));
+        let first = sampler(4, 2, 3).batches(SamplerInput::new(&labels), 4);
+        assert_eq!(first, sampler(4, 2, 3).batches(SamplerInput::new(&labels), 4));
+        assert_ne!(first, sampler(4, 2, 3).batches(SamplerInput::new(&labels), 5));
+        assert_ne!(first, sampler(4, 2, 4).batches(SamplerInput::new(&labels), 4));
     }
 
     #[test]
     fn impossible_batches_are_explained() {
-        let message = sampler(16, 4, 0).validate(&labels(&[30; 5])).unwrap_err().to_string();
+        let message = sampler(16, 4, 0)
+            .validate(SamplerInput::new(&labels(&[30; 5])))
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains("needs 16 different classes") && message.contains("has 5"),
             "{message}"
         );
-        let message = sampler(4, 8, 0).validate(&labels(&[3; 4])).unwrap_err().to_string();
+        let message = sampler(4, 8, 0)
+            .validate(SamplerInput::new(&labels(&[3; 4])))
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains("batch of 32 images") && message.contains("data of 12"),
             "{message}"
         );
-        assert_eq!(sampler(2, 1, 0).validate(&[]), Err(SamplerError::NoItems));
         assert_eq!(
-            sampler(0, 1, 0).validate(&[1]),
+            sampler(2, 1, 0).validate(SamplerInput::new(&[])),
+            Err(SamplerError::NoItems)
+        );
+        assert_eq!(
+            sampler(0, 1, 0).validate(SamplerInput::new(&[1])),
             Err(SamplerError::Zero { setting: "classes" })
         );
         assert_eq!(
-            sampler(1, 0, 0).validate(&[1]),
+            sampler(1, 0, 0).validate(SamplerInput::new(&[1])),
             Err(SamplerError::Zero { setting: "samples" })
         );
-        assert!(sampler(usize::MAX, usize::MAX, 0).validate(&[1]).is_err());
-        assert!(sampler(16, 4, 0).batches(&labels(&[30; 5]), 0).is_empty());
+        assert!(
+            sampler(usize::MAX, usize::MAX, 0)
+                .validate(SamplerInput::new(&[1]))
+                .is_err()
+        );
+        assert!(
+            sampler(16, 4, 0)
+                .batches(SamplerInput::new(&labels(&[30; 5])), 0)
+                .is_empty()
+        );
     }
 
     #[test]
     fn repeated_images_are_announced() {
-        let warnings = sampler(2, 3, 0).warnings(&labels(&[1, 2, 5, 1]));
+        let warnings = sampler(2, 3, 0).warnings(SamplerInput::new(&labels(&[1, 2, 5, 1])));
         assert_eq!(warnings.len(), 2);
         assert!(
             warnings[0].starts_with("2 of 4 classes have a single image"),
@@ -368,7 +393,11 @@ mod tests {
             warnings[1].starts_with("1 of 4 classes have fewer than 3"),
             "{warnings:?}"
         );
-        assert!(sampler(2, 3, 0).warnings(&labels(&[3, 3])).is_empty());
+        assert!(
+            sampler(2, 3, 0)
+                .warnings(SamplerInput::new(&labels(&[3, 3])))
+                .is_empty()
+        );
     }
 
     #[test]
@@ -377,7 +406,7 @@ mod tests {
         let sizes: Vec<usize> = (0..11_318).map(|class| 2 + class % 9).collect();
         let labels = labels(&sizes);
         let started = std::time::Instant::now();
-        assert!(!sampler(32, 4, 0).batches(&labels, 0).is_empty());
+        assert!(!sampler(32, 4, 0).batches(SamplerInput::new(&labels), 0).is_empty());
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 }

@@ -1,25 +1,36 @@
 //! Which items meet in a batch: a pure function of (seed, epoch), so a resumed run sees the batches it would have seen.
 //!
-//! A new sampler is one file with a configuration and a [`BatchSampler`], one variant of [`SamplerConfig`] and one line
-//! of [`registry`].
+//! A new sampler is one file with a configuration and a [`BatchSampler`], and one line of the registry below.
 
+mod category_balanced;
+mod fixed_triplets;
+mod greedy_coreset;
+mod hierarchical;
+mod input;
 mod m_per_class;
 mod shuffle;
+mod tuples_to_weights;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+pub use category_balanced::{CategoryBalanced, CategoryBalancedConfig};
+pub use fixed_triplets::{FixedTriplets, FixedTripletsConfig};
+pub use greedy_coreset::{GreedyCoreset, GreedyCoresetConfig, greedy_k_center};
+pub use hierarchical::{Hierarchical, HierarchicalConfig, SamplesPerClass};
+pub use input::SamplerInput;
 pub use m_per_class::{MPerClass, MPerClassConfig};
 pub use shuffle::{Shuffle, ShuffleConfig};
+pub use tuples_to_weights::{TuplesToWeights, TuplesToWeightsConfig};
 
 /// Deals items into batches.
 pub trait BatchSampler: Debug + Send + Sync {
-    /// The batches of an epoch: lists of positions in `labels`, where `labels[i]` is the class of item `i`.
+    /// The batches of an epoch: lists of positions in the input's labels.
     ///
     /// The same arguments give the same batches. Call [`BatchSampler::validate`] first: data it refuses gives no batch.
-    fn batches(&self, labels: &[u32], epoch: u64) -> Vec<Vec<usize>>;
+    fn batches(&self, input: SamplerInput<'_>, epoch: u64) -> Vec<Vec<usize>>;
 
     /// Items in a full batch.
     fn batch_size(&self) -> usize;
@@ -28,12 +39,17 @@ pub trait BatchSampler: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`SamplerError`], saying what is missing and what to change.
-    fn validate(&self, labels: &[u32]) -> Result<(), SamplerError>;
+    fn validate(&self, input: SamplerInput<'_>) -> Result<(), SamplerError>;
 
     /// What is unfortunate but allowed, as sentences for the user.
-    fn warnings(&self, labels: &[u32]) -> Vec<String> {
-        let _ = labels;
+    fn warnings(&self, input: SamplerInput<'_>) -> Vec<String> {
+        let _ = input;
         Vec::new()
+    }
+
+    /// Whether the input must hold embeddings of the items, as they are at the beginning of the epoch.
+    fn needs_embeddings(&self) -> bool {
+        false
     }
 }
 
@@ -61,6 +77,56 @@ pub enum SamplerError {
         /// Classes in the data.
         found: usize,
     },
+    /// A setting does not fit the others or the data.
+    #[error("sampler.{sampler}.{setting} is {value}, but it must be {wanted}")]
+    Setting {
+        /// The sampler.
+        sampler: &'static str,
+        /// The setting, as written in the configuration.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        wanted: String,
+    },
+    /// The sampler needs a coarser level of classes.
+    #[error(
+        "the sampler {sampler} needs data whose classes belong to coarse classes (super classes, alphabets, genera), but these \
+         have none: take another sampler, such as m-per-class"
+    )]
+    NoSuperLabels {
+        /// The sampler.
+        sampler: &'static str,
+    },
+    /// The sampler needs embeddings of the items.
+    #[error(
+        "the sampler {sampler} needs embeddings of all images it deals, but got none: take another sampler, such as m-per-class, \
+         or give it embeddings (SamplerInput::with_embeddings)"
+    )]
+    NoEmbeddings {
+        /// The sampler.
+        sampler: &'static str,
+    },
+    /// What belongs to the items is not as long as their labels.
+    #[error("there are {found} {what} for {items} images: one each is needed")]
+    Lengths {
+        /// What has another length.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// Number of items.
+        items: usize,
+    },
+    /// The data has too few classes.
+    #[error("the sampler {sampler} needs {needed}, but the training data has {found}")]
+    TooFew {
+        /// The sampler.
+        sampler: &'static str,
+        /// What is needed.
+        needed: String,
+        /// How many there are.
+        found: usize,
+    },
     /// A batch is larger than the whole data.
     #[error("a batch of {batch} images is larger than the training data of {found}: lower {settings}, or add images")]
     BatchTooLarge {
@@ -73,44 +139,8 @@ pub enum SamplerError {
     },
 }
 
-/// Which sampler, with its settings; the default is `m-per-class`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SamplerConfig {
-    /// A fixed number of images of each of a fixed number of classes.
-    MPerClass(MPerClassConfig),
-    /// All images in random order, whatever their class.
-    Shuffle(ShuffleConfig),
-}
-
-impl Default for SamplerConfig {
-    fn default() -> Self {
-        Self::MPerClass(MPerClassConfig::default())
-    }
-}
-
-impl SamplerConfig {
-    /// The sampler of this configuration, drawing from `seed`.
-    #[must_use]
-    pub fn init(&self, seed: u64) -> Box<dyn BatchSampler> {
-        match self {
-            Self::MPerClass(config) => Box::new(config.init(seed)),
-            Self::Shuffle(config) => Box::new(config.init(seed)),
-        }
-    }
-
-    /// The name used in configurations.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::MPerClass(_) => "m-per-class",
-            Self::Shuffle(_) => "shuffle",
-        }
-    }
-}
-
-/// A line of the list of samplers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What `gradus list samplers` shows of a sampler.
+#[derive(Debug, Clone, PartialEq)]
 pub struct SamplerInfo {
     /// The name used in configurations.
     pub name: &'static str,
@@ -120,21 +150,80 @@ pub struct SamplerInfo {
     pub defaults: SamplerConfig,
 }
 
-/// All samplers, sorted by name.
-#[must_use]
-pub fn registry() -> Vec<SamplerInfo> {
-    vec![
-        SamplerInfo {
-            name: "m-per-class",
-            summary: "`samples` images of each of `classes` classes in every batch; every image at least once per epoch",
-            defaults: SamplerConfig::MPerClass(MPerClassConfig::default()),
-        },
-        SamplerInfo {
-            name: "shuffle",
-            summary: "all images in random order, whatever their class",
-            defaults: SamplerConfig::Shuffle(ShuffleConfig::default()),
-        },
-    ]
+macro_rules! register_samplers {
+    ($($variant:ident($config:ident) $name:literal: $summary:literal,)+) => {
+        /// Which sampler, with its settings; the default is `m-per-class`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum SamplerConfig {
+            $(
+                #[doc = concat!("`[sampler.", $name, "]`: ", $summary, ".")]
+                #[serde(rename = $name)]
+                $variant($config),
+            )+
+        }
+
+        impl SamplerConfig {
+            /// The sampler of this configuration, drawing from `seed`.
+            #[must_use]
+            pub fn init(&self, seed: u64) -> Box<dyn BatchSampler> {
+                match self {
+                    $(Self::$variant(config) => Box::new(config.init(seed)),)+
+                }
+            }
+
+            /// The name used in configurations.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)+
+                }
+            }
+        }
+
+        /// All samplers, sorted by name.
+        #[must_use]
+        pub fn registry() -> Vec<SamplerInfo> {
+            vec![$(
+                SamplerInfo {
+                    name: $name,
+                    summary: $summary,
+                    defaults: SamplerConfig::$variant($config::default()),
+                },
+            )+]
+        }
+    };
+}
+
+// Sorted; the only place that lists samplers.
+register_samplers! {
+    CategoryBalanced(CategoryBalancedConfig) "category-balanced":
+        "classes of one coarse class in every batch, coarse classes in proportion to their images; every image at least once per epoch",
+    FixedTriplets(FixedTripletsConfig) "fixed-triplets":
+        "a fixed set of random triplets, one after the other, in another order each epoch",
+    GreedyCoreset(GreedyCoresetConfig) "greedy-coreset":
+        "as m-per-class, but groups that lie far apart meet in a batch (needs embeddings)",
+    Hierarchical(HierarchicalConfig) "hierarchical":
+        "every set of coarse classes in several batches, with images of several of their classes",
+    MPerClass(MPerClassConfig) "m-per-class":
+        "`samples` images of each of `classes` classes in every batch; every image at least once per epoch",
+    Shuffle(ShuffleConfig) "shuffle":
+        "all images in random order, whatever their class",
+    TuplesToWeights(TuplesToWeightsConfig) "tuples-to-weights":
+        "images drawn as often as a miner chooses them on a random part of the data (needs embeddings)",
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self::MPerClass(MPerClassConfig::default())
+    }
+}
+
+/// Refuses a setting that must be at least 1.
+fn positive(settings: &[(&'static str, usize)]) -> Result<(), SamplerError> {
+    match settings.iter().find(|(_, value)| *value == 0) {
+        Some(&(setting, _)) => Err(SamplerError::Zero { setting }),
+        None => Ok(()),
+    }
 }
 
 /// Positions of the items of each class, ordered by class then position.

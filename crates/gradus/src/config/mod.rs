@@ -6,7 +6,8 @@ mod overlay;
 pub mod presets;
 mod sections;
 
-pub use overlay::{ConfigError, Overlay};
+pub(crate) use overlay::closest;
+pub use overlay::{ConfigError, Overlay, settings};
 pub use sections::{
     Config, DataConfig, EarlyStopping, EvaluationConfig, OptimizerConfig, ProxyStart, TeacherConfig, TeacherKind,
     TeacherSpace, TrainConfig,

@@ -10,6 +10,7 @@ use super::{Config, presets};
 const VARIANTS: &[&str] = &[
     "loss",
     "sampler",
+    "sampler.tuples-to-weights.miner",
     "model.backbone",
     "model.head",
     "teacher.network.backbone",
@@ -175,6 +176,33 @@ impl Overlay {
     }
 }
 
+/// The settings of one named thing, such as a miner: its defaults with `KEY=VALUE` assignments over them, in order.
+///
+/// ```
+/// use gradus::config::settings;
+/// use gradus_core::miners::MinerConfig;
+/// let miner: MinerConfig = settings("pair-margin", &["pos-margin=0.3".to_owned()]).unwrap();
+/// assert_eq!(miner.name(), "pair-margin");
+/// assert!(settings::<MinerConfig>("pair-margin", &["pos-margim=0.3".to_owned()]).is_err());
+/// ```
+///
+/// # Errors
+/// An assignment that is none, a key or a value that is not accepted; with a suggestion. An unknown name.
+pub fn settings<T: serde::de::DeserializeOwned>(name: &str, assignments: &[String]) -> Result<T, ConfigError> {
+    let mut table = Table::new();
+    for assignment in assignments {
+        let mut one = Overlay::default();
+        one.set(assignment)?;
+        merge(&mut table, one.table, "");
+    }
+    let mut named = Table::new();
+    named.insert(name.to_owned(), Value::Table(table));
+    Value::Table(named).try_into().map_err(|error| ConfigError::Refused {
+        origin: format!("settings of {name}"),
+        problem: with_suggestion(&error.to_string()).replace('\n', " "),
+    })
+}
+
 fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
@@ -187,6 +215,14 @@ fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
     Ok((table, text))
 }
 
+/// Whether a section names one variant of several.
+fn names_a_variant(path: &str) -> bool {
+    let option = |key: &str| key == "distance" || key == "reducer" || key.ends_with("-regularizer");
+    let keys: Vec<&str> = path.split('.').collect();
+    // The options of a loss, in a configuration or on their own in `settings`.
+    VARIANTS.contains(&path) || matches!(keys[..], ["loss", _, key] | [key] if option(key))
+}
+
 fn merge(base: &mut Table, layer: Table, path: &str) {
     for (key, value) in layer {
         let here = if path.is_empty() {
@@ -196,7 +232,7 @@ fn merge(base: &mut Table, layer: Table, path: &str) {
         };
         match (base.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => {
-                let other_variant = VARIANTS.contains(&here.as_str()) && new.keys().any(|name| !old.contains_key(name));
+                let other_variant = names_a_variant(&here) && new.keys().any(|name| !old.contains_key(name));
                 if other_variant {
                     *old = new;
                 } else {
@@ -253,6 +289,19 @@ mod tests {
             text.contains("triplet-margin") && !text.contains("proxy-anchor"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn options_of_a_loss_are_replaced_whole() {
+        let mut layers = Overlay::preset("proxy-anchor").unwrap();
+        layers.set("loss.contrastive.distance.lp.p=1").unwrap();
+        layers.set("loss.contrastive.distance.cosine={}").unwrap();
+        layers.set("loss.contrastive.reducer=sum").unwrap();
+        layers.set("loss.contrastive.neg-margin=0.5").unwrap();
+        let text = toml::to_string(&layers.resolve().unwrap().loss).unwrap();
+        for part in ["cosine", "sum", "neg-margin = 0.5"] {
+            assert!(text.contains(part) && !text.contains("lp"), "{text}");
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{class_mask, replaced, zero};
-use super::{MetricLoss, MetricLossConfig, check};
-use crate::batch::EmbeddingBatch;
+use super::parameters::replaced;
+use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
+use crate::distances::DistanceConfig;
 use crate::initial;
-use crate::numerics::{cosine_matrix, log_sum_exp, safe_sqrt};
+use crate::numerics::{log_sum_exp, safe_sqrt};
 use crate::tensor::{Device, Module, Param, Tensor};
 
 /// Settings of [`ArcfaceLoss`]; defaults are the paper's (margin 0.5 rad) as pytorch-metric-learning writes them.
@@ -33,6 +33,16 @@ impl MetricLossConfig for ArcfaceConfig {
     const SUMMARY: &'static str = "softmax over angles to class weights, with an angular margin";
     const PAPER: &'static str = "Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR";
     const YEAR: u16 = 2019;
+    const ACCEPTS: Accepts = Accepts::PROXIES;
+    const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Element)];
+
+    fn default_distance(&self) -> DistanceConfig {
+        DistanceConfig::COSINE
+    }
+
+    fn proxies_per_class(&self) -> Option<usize> {
+        Some(1)
+    }
 
     fn validate(&self) -> Result<(), String> {
         let default = Self::default();
@@ -65,16 +75,15 @@ pub struct ArcfaceLoss {
 }
 
 impl MetricLoss for ArcfaceLoss {
-    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
-        let zero = zero(&batch.embeddings);
+    fn terms(&self, view: &View<'_>) -> Vec<Term> {
         let proxies = self.proxies.val();
         let [classes, _] = proxies.dims();
-        if batch.is_empty() || classes == 0 {
-            return zero;
+        if classes == 0 {
+            return vec![];
         }
         let margin = self.config.margin.to_radians();
-        let own = class_mask(batch, classes, false);
-        let cosines = cosine_matrix(batch.embeddings.clone(), proxies); // [batch, classes]
+        let own = view.class_mask(classes);
+        let cosines = view.distances_to(proxies); // [batch, classes]
         let cosine = cosines.clone().mask_fill(own.clone().bool_not(), 0.0).sum_dim(1); // [batch, 1]
         let sine = safe_sqrt(cosine.clone().neg().add_scalar(1.0) * cosine.clone().add_scalar(1.0));
         let shifted = cosine.clone().mul_scalar(margin.cos()) - sine.mul_scalar(margin.sin());
@@ -86,16 +95,17 @@ impl MetricLoss for ArcfaceLoss {
         let logits = cosines
             .mul_scalar(self.config.scale)
             .mask_where(own, target.clone().expand(shape));
-        zero + (log_sum_exp(logits, 1) - target).mean()
+        let costs = log_sum_exp(logits, 1) - target;
+        vec![Term::elements("loss", costs * view.anchor_weights())]
     }
 
-    fn proxies(&self) -> Option<Tensor<2>> {
+    fn parameters(&self) -> Option<Tensor<2>> {
         Some(self.proxies.val())
     }
 
-    fn with_proxies(self, proxies: Tensor<2>) -> Self {
+    fn with_parameters(self, parameters: Tensor<2>) -> Self {
         Self {
-            proxies: replaced(self.proxies, &proxies),
+            proxies: replaced(self.proxies, &parameters),
             config: self.config,
         }
     }
@@ -106,6 +116,7 @@ mod tests {
     use std::f64::consts::PI;
 
     use super::*;
+    use crate::losses::LossConfig;
     use crate::losses::testing::{circle, matrix, near, scalar};
 
     #[test]
@@ -137,11 +148,11 @@ mod tests {
             .flat_map(|a| [(3.0 * a.cos()) as f32, (3.0 * a.sin()) as f32])
             .collect();
         let device = Device::flex().autodiff();
-        let loss = ArcfaceConfig { margin, scale }
+        let loss = LossConfig::from(ArcfaceConfig { margin, scale })
             .init(2, 3, 0, &device)
             .with_proxies(matrix(rows, [3, 2]));
         near(
-            scalar(&loss.forward(&circle(&angles, &labels.map(|label| label as u32)))),
+            scalar(&loss.forward_batch(&circle(&angles, &labels.map(|label| label as u32)))),
             expected,
         );
     }

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{Pairs, column, distances, zero};
-use super::{MetricLoss, MetricLossConfig, check};
-use crate::batch::EmbeddingBatch;
+use super::{
+    Accepts, MetricLoss, MetricLossConfig, ReducerConfig, Term, Triplets, TripletsPerAnchor, Unit, View, check,
+};
 use crate::initial;
-use crate::tensor::{Device, Module, Param, Tensor, activation};
+use crate::tensor::{Device, Int, Module, Param, Tensor, TensorData, activation};
 
 /// Settings of [`MarginLoss`]; defaults are the paper's as in pytorch-metric-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct MarginConfig {
     pub beta_per_class: bool,
     /// Weight of the penalty on the learned boundary; 0.
     pub nu: f64,
+    /// How many triplets of each anchor count where none were mined: "all" or a number; all.
+    pub triplets_per_anchor: TripletsPerAnchor,
 }
 
 impl Default for MarginConfig {
@@ -32,6 +34,7 @@ impl Default for MarginConfig {
             learn_beta: false,
             beta_per_class: false,
             nu: 0.0,
+            triplets_per_anchor: TripletsPerAnchor::All,
         }
     }
 }
@@ -41,6 +44,22 @@ impl MetricLossConfig for MarginConfig {
     const SUMMARY: &'static str = "positives inside, negatives outside a (learnable) boundary distance";
     const PAPER: &'static str = "Wu et al., Sampling Matters in Deep Embedding Learning, ICCV";
     const YEAR: u16 = 2017;
+    const ACCEPTS: Accepts = Accepts::PAIRS;
+    const TERMS: &'static [(&'static str, Unit)] = &[("margin-loss", Unit::Triplet), ("beta-reg-loss", Unit::Element)];
+
+    fn examples() -> Vec<Self> {
+        let learned = |beta_per_class, nu| Self {
+            learn_beta: true,
+            beta_per_class,
+            nu,
+            ..Self::default()
+        };
+        vec![Self::default(), learned(false, 0.2), learned(true, 0.1)]
+    }
+
+    fn default_reducer(&self) -> ReducerConfig {
+        ReducerConfig::DIVISOR
+    }
 
     fn validate(&self) -> Result<(), String> {
         let default = Self::default();
@@ -61,7 +80,7 @@ impl MetricLossConfig for MarginConfig {
         let count = if self.beta_per_class { classes } else { 1 };
         let beta = self
             .learn_beta
-            .then(|| initial::constant([count], self.beta as f32, device));
+            .then(|| initial::constant([count, 1], self.beta as f32, device));
         MarginLoss {
             beta,
             config: self.clone(),
@@ -82,83 +101,80 @@ impl MetricLossConfig for MarginConfig {
 /// Embeddings `[batch, dim]` of any length.
 #[derive(Module, Debug)]
 pub struct MarginLoss {
-    beta: Option<Param<Tensor<1>>>,
+    beta: Option<Param<Tensor<2>>>,
     #[module(skip)]
     config: MarginConfig,
 }
 
-impl MarginLoss {
-    /// The learned boundaries `[1]` or `[classes]`; none if they are fixed.
-    #[must_use]
-    pub fn beta(&self) -> Option<Tensor<1>> {
-        self.beta.as_ref().map(Param::val)
-    }
-}
-
 impl MetricLoss for MarginLoss {
-    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
-        let zero = zero(&batch.embeddings);
-        if batch.is_empty() {
-            return zero;
-        }
-        let pairs = Pairs::of(batch);
-        if pairs.triplet_total() == 0 {
-            return zero;
-        }
+    fn terms(&self, view: &View<'_>) -> Vec<Term> {
         let MarginConfig {
             margin,
             nu,
-            beta_per_class,
+            triplets_per_anchor,
             ..
         } = self.config;
-        let distances = distances(batch.embeddings.clone()); // [batch, batch]
-        let beta = match self.beta() {
-            Some(beta) if beta_per_class => beta.select(0, batch.label_tensor()).unsqueeze_dim::<2>(1), // [batch, 1]
-            Some(beta) => beta.unsqueeze_dim::<2>(1),
-            None => distances
-                .clone()
-                .without_autodiff()
-                .narrow(0, 0, 1)
-                .narrow(1, 0, 1)
-                .full_like(self.config.beta),
-        };
-        let pull =
-            activation::relu(distances.clone() - beta.clone() + margin).mask_fill(pairs.positives.bool_not(), 0.0);
-        let push =
-            activation::relu(beta.clone() - distances.clone() + margin).mask_fill(pairs.negatives.bool_not(), 0.0);
-
-        let in_triplets_as_positive = column(pairs.negative_counts.iter().copied(), &distances); // [batch, 1]
-        let in_triplets_as_negative = column(pairs.positive_counts.iter().copied(), &distances);
-        let weighted = |positive: Tensor<2>, negative: Tensor<2>| {
-            (positive.sum_dim(1) * in_triplets_as_positive.clone()
-                + negative.sum_dim(1) * in_triplets_as_negative.clone())
-            .sum()
-        };
-        let active = |x: &Tensor<2>| {
-            let x = x.clone().without_autodiff();
-            x.zeros_like().mask_fill(x.greater_scalar(0.0), 1.0)
-        };
-        let count = weighted(active(&pull), active(&push)).clamp_min(1.0);
-        let cost = weighted(pull, push) / count.clone();
-        let penalty = match &self.beta {
-            Some(_) if beta_per_class => {
-                let triplets = pairs
-                    .positive_counts
-                    .iter()
-                    .zip(&pairs.negative_counts)
-                    .map(|(p, n)| p * n);
-                (beta * column(triplets, &distances)).sum().mul_scalar(nu) / count
+        let choice = view.triplets(triplets_per_anchor.number());
+        if choice.is_empty() {
+            return vec![];
+        }
+        let distances = view.distances(); // [anchors, references]
+        let beta = match self.parameters() {
+            Some(beta) if beta.dims()[0] > 1 => {
+                let labels: Vec<i64> = view.classes().iter().map(|&label| i64::from(label)).collect();
+                let data = TensorData::new(labels.clone(), [labels.len()]);
+                beta.select(0, Tensor::<1, Int>::from_data(data, &distances.device().inner())) // [anchors, 1]
             }
-            Some(_) => beta.sum().mul_scalar(nu),
-            None => return zero + cost,
+            Some(beta) => beta, // [1, 1]
+            None => view.column(vec![self.config.beta]),
         };
-        zero + cost + penalty
+        let pull = activation::relu(view.margin(distances.clone(), beta.clone()).add_scalar(margin));
+        let push = activation::relu(view.margin(beta.clone(), distances).add_scalar(margin));
+        let active = |values: &Tensor<2>, times: &Tensor<2>| {
+            let costs_nothing = values.clone().without_autodiff().lower_equal_scalar(0.0);
+            times.clone().mask_fill(costs_nothing, 0.0).sum()
+        };
+        let divisor = active(&pull, &choice.times_positive) + active(&push, &choice.times_negative);
+        let counts = view.column(choice.anchor_counts.clone());
+        let triplets = Triplets {
+            choice,
+            positive: pull,
+            negative: push,
+            opposite: None,
+            cost: None,
+        };
+        let mut terms = vec![Term::triplets("margin-loss", triplets).with_divisor(divisor.clone())];
+        if self.beta.is_some() {
+            let penalty = beta.mul_scalar(nu);
+            terms.push(match penalty.dims() {
+                [1, 1] => Term::reduced("beta-reg-loss", penalty.reshape([1])),
+                _ => Term::weighted_elements("beta-reg-loss", penalty, counts).with_divisor(divisor),
+            });
+        }
+        terms
+    }
+
+    fn parameters(&self) -> Option<Tensor<2>> {
+        self.beta.as_ref().map(Param::val)
+    }
+
+    /// Takes one boundary `[1, 1]` or one per class `[classes, 1]`, whatever there was before.
+    fn with_parameters(self, parameters: Tensor<2>) -> Self {
+        let beta = self.beta.map(|beta| {
+            beta.map(|old| {
+                assert_eq!(parameters.dims()[1], 1, "boundaries are a column");
+                let options = (&old.device(), old.dtype());
+                Tensor::from_data(parameters.to_data(), options).set_require_grad(old.is_require_grad())
+            })
+        });
+        Self { beta, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::LossConfig;
     use crate::losses::testing::{chord, circle, near, scalar};
 
     #[test]
@@ -182,21 +198,19 @@ mod tests {
         assert!(count > 4.0);
         let batch = circle(&angles, &labels.map(|label| label as u32));
         let device = Device::flex().autodiff();
-        let fixed = MarginConfig {
+        let value = |config| scalar(&LossConfig::from(config).init(2, 3, 0, &device).forward_batch(&batch));
+        let fixed: MarginConfig = MarginConfig {
             margin,
             beta,
             nu,
             ..MarginConfig::default()
         };
-        near(scalar(&fixed.init(2, 3, 0, &device).forward(&batch)), sum / count);
+        near(value(fixed.clone()), sum / count);
         let learned = MarginConfig {
             learn_beta: true,
             ..fixed
         };
-        near(
-            scalar(&learned.init(2, 3, 0, &device).forward(&batch)),
-            sum / count + nu * beta,
-        );
+        near(value(learned), sum / count + nu * beta);
     }
 
     #[test]

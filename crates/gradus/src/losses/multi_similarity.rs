@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{Pairs, cosines, zero};
-use super::{MetricLoss, MetricLossConfig, check};
-use crate::batch::EmbeddingBatch;
+use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
+use crate::distances::DistanceConfig;
 use crate::numerics::log_one_plus_sum_exp;
-use crate::tensor::{Device, Module, Tensor};
+use crate::tensor::{Device, Module};
 
 /// Settings of [`MultiSimilarityLoss`]; defaults are the paper's with the `base` of pytorch-metric-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +35,12 @@ impl MetricLossConfig for MultiSimilarityConfig {
     const PAPER: &'static str =
         "Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning, CVPR";
     const YEAR: u16 = 2019;
+    const ACCEPTS: Accepts = Accepts::PAIRS;
+    const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Element)];
+
+    fn default_distance(&self) -> DistanceConfig {
+        DistanceConfig::COSINE
+    }
 
     fn validate(&self) -> Result<(), String> {
         let default = Self::default();
@@ -64,24 +69,21 @@ pub struct MultiSimilarityLoss {
 }
 
 impl MetricLoss for MultiSimilarityLoss {
-    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
-        let zero = zero(&batch.embeddings);
-        if batch.is_empty() {
-            return zero;
-        }
+    fn terms(&self, view: &View<'_>) -> Vec<Term> {
         let MultiSimilarityConfig { alpha, beta, base } = self.config;
-        let pairs = Pairs::of(batch);
-        let excess = cosines(batch.embeddings.clone()).sub_scalar(base); // [batch, batch]
-        let pull =
-            log_one_plus_sum_exp(excess.clone().mul_scalar(-alpha), Some(pairs.positives)).mul_scalar(alpha.recip());
-        let push = log_one_plus_sum_exp(excess.mul_scalar(beta), Some(pairs.negatives)).mul_scalar(beta.recip());
-        zero + (pull + push).mean()
+        let pairs = view.pairs();
+        let farther = view.beyond(view.distances(), base); // [anchors, references]
+        let pull = log_one_plus_sum_exp(farther.clone().mul_scalar(alpha), Some(pairs.positive_mask()));
+        let push = log_one_plus_sum_exp(farther.mul_scalar(-beta), Some(pairs.negative_mask()));
+        let values = pull.mul_scalar(alpha.recip()) + push.mul_scalar(beta.recip());
+        vec![Term::elements("loss", values)]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::LossConfig;
     use crate::losses::testing::{circle, near, scalar};
 
     #[test]
@@ -102,7 +104,8 @@ mod tests {
             }
             expected += (positive.ln() / alpha + negative.ln() / beta) / 5.0;
         }
-        let loss = MultiSimilarityConfig { alpha, beta, base }.init(2, 3, 0, &Device::flex());
-        near(scalar(&loss.forward(&circle(&angles, &labels))), expected);
+        let config = LossConfig::from(MultiSimilarityConfig { alpha, beta, base });
+        let loss = config.init(2, 3, 0, &Device::flex());
+        near(scalar(&loss.forward_batch(&circle(&angles, &labels))), expected);
     }
 }

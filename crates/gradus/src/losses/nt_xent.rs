@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{Pairs, cosines, zero};
-use super::{MetricLoss, MetricLossConfig, check};
-use crate::batch::EmbeddingBatch;
+use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
+use crate::distances::DistanceConfig;
 use crate::numerics::{log_sum_exp, softplus};
-use crate::tensor::{Device, Module, Tensor};
+use crate::tensor::{Device, Module};
 
 /// Settings of [`NtXentLoss`]; the default is that of pytorch-metric-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +26,12 @@ impl MetricLossConfig for NtXentConfig {
     const SUMMARY: &'static str = "cross entropy of each positive pair against its anchor's negatives (InfoNCE)";
     const PAPER: &'static str = "Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NeurIPS";
     const YEAR: u16 = 2016;
+    const ACCEPTS: Accepts = Accepts::PAIRS;
+    const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Pair)];
+
+    fn default_distance(&self) -> DistanceConfig {
+        DistanceConfig::COSINE
+    }
 
     fn validate(&self) -> Result<(), String> {
         check::above_zero("nt-xent", "temperature", self.temperature, Self::default().temperature)
@@ -54,31 +59,34 @@ pub struct NtXentLoss {
 }
 
 impl MetricLoss for NtXentLoss {
-    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
-        let zero = zero(&batch.embeddings);
-        if batch.is_empty() {
-            return zero;
+    fn terms(&self, view: &View<'_>) -> Vec<Term> {
+        let pairs = view.pairs();
+        if pairs.positive_total() == 0.0 || pairs.negative_total() == 0.0 {
+            return vec![];
         }
-        let pairs = Pairs::of(batch);
-        // Without negatives the row-wise log-sum-exp is minus infinity; with one class elsewhere every row has some.
-        if pairs.triplet_total() == 0 {
-            return zero;
-        }
-        let logits = cosines(batch.embeddings.clone()).mul_scalar(self.config.temperature.recip()); // [batch, batch]
-        let others = log_sum_exp(
-            logits
-                .clone()
-                .mask_fill(pairs.negatives.clone().bool_not(), f64::NEG_INFINITY),
-            1,
-        );
-        let costs = softplus(others - logits).mask_fill(pairs.positives.clone().bool_not(), 0.0);
-        zero + costs.sum().mul_scalar(1.0 / pairs.positive_total() as f64)
+        let logits = view
+            .as_similarity(view.distances())
+            .mul_scalar(self.config.temperature.recip()); // [anchors, references]
+        // A negative that was mined twice stands twice in the denominator.
+        let none = pairs.negative_mask().bool_not();
+        let times = pairs.negative.mask_fill(none.clone(), 1.0).log();
+        let others = log_sum_exp((logits.clone() + times).mask_fill(none, f64::NEG_INFINITY), 1);
+        let alone = others.clone().without_autodiff().equal_scalar(f64::NEG_INFINITY);
+        let costs = softplus(others.mask_fill(alone.clone(), 0.0) - logits);
+        let shape = costs.dims();
+        // A pair whose anchor has no negative is certain: it costs nothing.
+        vec![Term::pairs(
+            "loss",
+            costs.mask_fill(alone.expand(shape), 0.0),
+            pairs.positive,
+        )]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::LossConfig;
     use crate::losses::testing::{circle, near, scalar};
 
     #[test]
@@ -95,9 +103,9 @@ mod tests {
             }
         }
         assert_eq!(costs.len(), 8);
-        let loss = NtXentConfig { temperature }.init(2, 3, 0, &Device::flex());
+        let loss = LossConfig::from(NtXentConfig { temperature }).init(2, 3, 0, &Device::flex());
         near(
-            scalar(&loss.forward(&circle(&angles, &labels))),
+            scalar(&loss.forward_batch(&circle(&angles, &labels))),
             costs.iter().sum::<f64>() / 8.0,
         );
     }

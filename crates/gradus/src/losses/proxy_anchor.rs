@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pairs::{class_mask, replaced, zero};
-use super::{MetricLoss, MetricLossConfig, check};
-use crate::batch::EmbeddingBatch;
+use super::parameters::replaced;
+use super::{Accepts, DistanceNeed, MetricLoss, MetricLossConfig, ReducerConfig, Term, Unit, View, check};
+use crate::distances::DistanceConfig;
 use crate::initial;
-use crate::numerics::{cosine_matrix, log_one_plus_sum_exp};
+use crate::numerics::log_one_plus_sum_exp;
 use crate::tensor::{Device, Module, Param, Tensor};
 
 /// Settings of [`ProxyAnchorLoss`]; defaults are the paper's.
@@ -33,6 +33,23 @@ impl MetricLossConfig for ProxyAnchorConfig {
     const SUMMARY: &'static str = "learned proxies as anchors, soft-max weighted over the batch";
     const PAPER: &'static str = "Kim et al., Proxy Anchor Loss for Deep Metric Learning, CVPR";
     const YEAR: u16 = 2020;
+    const ACCEPTS: Accepts = Accepts {
+        distances: DistanceNeed::Any,
+        ..Accepts::PROXIES
+    };
+    const TERMS: &'static [(&'static str, Unit)] = &[("pos-loss", Unit::Element), ("neg-loss", Unit::Element)];
+
+    fn default_distance(&self) -> DistanceConfig {
+        DistanceConfig::COSINE
+    }
+
+    fn default_reducer(&self) -> ReducerConfig {
+        ReducerConfig::DIVISOR
+    }
+
+    fn proxies_per_class(&self) -> Option<usize> {
+        Some(1)
+    }
 
     fn validate(&self) -> Result<(), String> {
         let default = Self::default();
@@ -69,38 +86,42 @@ pub struct ProxyAnchorLoss {
 }
 
 impl MetricLoss for ProxyAnchorLoss {
-    fn forward(&self, batch: &EmbeddingBatch) -> Tensor<1> {
-        let zero = zero(&batch.embeddings);
+    fn terms(&self, view: &View<'_>) -> Vec<Term> {
         let proxies = self.proxies.val();
         let [classes, _] = proxies.dims();
-        if batch.is_empty() || classes == 0 {
-            return zero;
+        if classes == 0 {
+            return vec![];
         }
         let ProxyAnchorConfig { alpha, margin } = self.config;
-        let own = class_mask(batch, classes, true);
+        let own = view.class_mask(classes).transpose(); // [classes, batch]
         let mut present = vec![false; classes];
-        batch.labels.iter().for_each(|&label| present[label as usize] = true);
+        view.classes().iter().for_each(|&label| present[label as usize] = true);
         let present = present.into_iter().filter(|&present| present).count();
 
-        let cosines = cosine_matrix(proxies, batch.embeddings.clone()); // [classes, batch]
-        let pull = cosines.clone().sub_scalar(margin).mul_scalar(-alpha);
-        let push = cosines.add_scalar(margin).mul_scalar(alpha);
-        let pull = log_one_plus_sum_exp(pull, Some(own.clone()))
-            .sum()
-            .mul_scalar(1.0 / present as f64);
-        let push = log_one_plus_sum_exp(push, Some(own.bool_not()))
-            .sum()
-            .mul_scalar(1.0 / classes as f64);
-        zero + pull + push
+        // What a miner chose seldom weighs less, inside the exponent.
+        let weights = view.anchor_weights().sub_scalar(1.0).transpose(); // [1, batch]
+        let distances = view.distances_to(proxies).transpose(); // [classes, batch]
+        let pull = view.beyond(distances.clone(), margin).mul_scalar(alpha) + weights.clone();
+        let push = view.inside(distances, -margin).mul_scalar(alpha) + weights;
+        let pull = log_one_plus_sum_exp(pull, Some(own.clone()));
+        let push = log_one_plus_sum_exp(push, Some(own.bool_not()));
+        vec![
+            Term::elements("pos-loss", pull)
+                .of_classes()
+                .with_divisor(view.number(present as f64)),
+            Term::elements("neg-loss", push)
+                .of_classes()
+                .with_divisor(view.number(classes as f64)),
+        ]
     }
 
-    fn proxies(&self) -> Option<Tensor<2>> {
+    fn parameters(&self) -> Option<Tensor<2>> {
         Some(self.proxies.val())
     }
 
-    fn with_proxies(self, proxies: Tensor<2>) -> Self {
+    fn with_parameters(self, parameters: Tensor<2>) -> Self {
         Self {
-            proxies: replaced(self.proxies, &proxies),
+            proxies: replaced(self.proxies, &parameters),
             config: self.config,
         }
     }
@@ -109,6 +130,7 @@ impl MetricLoss for ProxyAnchorLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::LossConfig;
     use crate::losses::testing::{circle, matrix, near, scalar};
 
     #[test]
@@ -133,11 +155,11 @@ mod tests {
             .iter()
             .flat_map(|a| [(2.0 * a.cos()) as f32, (2.0 * a.sin()) as f32])
             .collect();
-        let loss = ProxyAnchorConfig { alpha, margin }
+        let loss = LossConfig::from(ProxyAnchorConfig { alpha, margin })
             .init(2, 3, 0, &device)
             .with_proxies(matrix(rows, [3, 2]));
         near(
-            scalar(&loss.forward(&circle(&angles, &labels.map(|label| label as u32)))),
+            scalar(&loss.forward_batch(&circle(&angles, &labels.map(|label| label as u32)))),
             expected,
         );
     }
@@ -146,11 +168,11 @@ mod tests {
     fn proxies_start_kaiming_normal_and_stay_trainable_when_replaced() {
         let device = Device::flex().autodiff();
         let loss = ProxyAnchorConfig::default().init(64, 50, 3, &device);
-        let proxies = loss.proxies().expect("has proxies");
+        let proxies = loss.parameters().expect("has proxies");
         let deviation = proxies.clone().square().mean().sqrt();
         assert!((scalar(&deviation) - (2.0f64 / 50.0).sqrt()).abs() < 0.01);
         let id = loss.proxies.id;
-        let replaced = loss.with_proxies(proxies.mul_scalar(2.0));
+        let replaced = loss.with_parameters(proxies.mul_scalar(2.0));
         assert!(replaced.proxies.val().is_require_grad());
         assert_eq!(replaced.proxies.id, id);
     }

@@ -1,5 +1,6 @@
 //! From a path to training, validation and test items: read, check images, split by classes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use gradus_core::data::image::{ScanOptions, scan_with};
 use gradus_core::data::loader::DecodedCache;
 use gradus_core::data::split::{TestSet, dense_labels, validation_split};
 use gradus_core::data::{ClassSelection, Dataset, Item, Layout, SplitOptions, flora, layouts};
+use gradus_core::samplers::SamplerInput;
 
 use super::events::{Event, Observer};
 use super::trainer::TrainError;
@@ -25,6 +27,8 @@ pub struct PreparedData {
     pub train_labels: Vec<u32>,
     /// Number of training classes.
     pub train_classes: usize,
+    /// Dense coarse class of each training item, if all of their classes have one.
+    pub train_super_labels: Option<Vec<u32>>,
     /// Items of the held-out training classes.
     pub validation: Vec<usize>,
     /// Items of the test classes.
@@ -105,6 +109,7 @@ impl PreparedData {
         });
         Ok(Self {
             train_classes: classes.len(),
+            train_super_labels: super_labels(&train, &dataset),
             items,
             dataset,
             train,
@@ -115,6 +120,21 @@ impl PreparedData {
             cache,
         })
     }
+
+    /// What a sampler is told of the training items.
+    #[must_use]
+    pub fn sampler_input(&self) -> SamplerInput<'_> {
+        SamplerInput::new(&self.train_labels).with_super_labels(self.train_super_labels.as_deref())
+    }
+}
+
+/// Dense coarse classes, numbered in the order of their names.
+fn super_labels(items: &[usize], dataset: &Dataset) -> Option<Vec<u32>> {
+    let coarse = |item: &usize| dataset.classes[dataset.items[*item].class as usize].coarse.as_deref();
+    let names: Option<BTreeSet<&str>> = items.iter().map(coarse).collect();
+    let names: Vec<&str> = names?.into_iter().collect();
+    let number = |name: &str| names.binary_search(&name).ok().map(|at| at as u32);
+    items.iter().map(|item| number(coarse(item)?)).collect()
 }
 
 fn selection(text: Option<&str>, key: &str) -> Result<Option<ClassSelection>, TrainError> {

@@ -8,7 +8,6 @@ use gradus_core::projection::Pca;
 
 use super::step::MetricModel;
 use super::trainer::TrainError;
-use crate::losses::MetricLoss;
 use crate::tensor::{Device, Tensor, TensorData};
 
 /// Puts the linear head at the principal components of the features.

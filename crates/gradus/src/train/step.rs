@@ -7,7 +7,7 @@ use super::trainer::TrainError;
 use crate::batch::EmbeddingBatch;
 use crate::config::OptimizerConfig;
 use crate::intra_class::{ClassStatistics, IntraClass, IntraClassInput};
-use crate::losses::{Loss, MetricLoss};
+use crate::losses::Loss;
 use crate::models::{Embedder, Mode};
 use crate::tensor::{Module, Tensor};
 
@@ -128,7 +128,7 @@ pub fn step(
     };
     let embeddings = model.embedder.head(features); // [batch, dim]
     let base_batch = EmbeddingBatch::new(model.intra_class.base_input(embeddings.clone()), input.labels.clone());
-    let base = model.loss.forward(&base_batch); // [1]
+    let base = model.loss.forward_batch(&base_batch); // [1]
     let labelled = EmbeddingBatch::new(embeddings.clone(), input.labels.clone());
     let intra_class = model.intra_class.forward(&IntraClassInput {
         batch: &labelled,

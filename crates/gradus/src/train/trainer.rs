@@ -24,7 +24,6 @@ use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::config::{Config, ProxyStart, TeacherKind};
 use crate::intra_class::{ClassStatistics, GeneratorConfig};
-use crate::losses::MetricLoss;
 use crate::models::{Embedder, HeadConfig, HeadStart, ModelError};
 use crate::state::{NamedArray, load_named_arrays, named_arrays, read_safetensors, write_safetensors};
 use crate::tensor::{Device, Module, Tensor, TensorData};
@@ -168,9 +167,9 @@ impl<'a> Trainer<'a> {
         let device = config.device.resolve().map_err(TrainError::Config)?;
         let sampler = config.sampler.init(config.seed);
         if config.train.epochs > 0 {
-            sampler.validate(&data.train_labels)?;
+            sampler.validate(data.sampler_input())?;
         }
-        for message in sampler.warnings(&data.train_labels) {
+        for message in sampler.warnings(data.sampler_input()) {
             observer.on(&Event::Warning { message });
         }
         let images = Images::new(config, &data.items, &data.cache)?;
@@ -438,7 +437,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let mut batches = self.sampler.batches(&self.data.train_labels, epoch as u64);
+        let mut batches = self.sampler.batches(self.data.sampler_input(), epoch as u64);
         if self.config.train.max_batches > 0 {
             batches.truncate(self.config.train.max_batches);
         }
