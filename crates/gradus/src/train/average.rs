@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::state::ModulePath;
 use crate::tensor::{Module, ModuleMapper, ModuleVisitor, Param, Tensor};
 
-/// a = decay · a + (1 - decay) · p for every float parameter and running statistic.
+/// a = a + (1 - decay) · (p - a) for every float parameter and running statistic.
 ///
 /// # Panics
 /// If the two modules do not have the same parameters: they are always clones of one.
@@ -75,8 +75,10 @@ impl ModuleMapper for Blend {
             .remove(&self.path.dotted())
             .expect("the average is a clone of the averaged module");
         let shape = tensor.dims();
-        let blended =
-            tensor.without_autodiff().mul_scalar(self.decay) + current.reshape(shape).mul_scalar(1.0 - self.decay);
+        // In this form a parameter that stays (a frozen trunk's) stays to the last bit.
+        let tensor = tensor.without_autodiff();
+        let step = (current.reshape(shape) - tensor.clone()).mul_scalar(1.0 - self.decay);
+        let blended = tensor + step;
         Param::from_mapped_value(id, blended, mapper)
     }
 }
