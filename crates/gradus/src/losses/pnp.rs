@@ -104,8 +104,8 @@ impl MetricLossConfig for PnpConfig {
 /// `(b r - log(1 + b r)) / b^2` (Ib): the D variants press less on what is far from right, the I variants more. Mean over an
 /// anchor's positives, then over anchors with a positive. It reduces itself.
 ///
-/// pytorch-metric-learning counts an anchor among its own positives, where it is always right, so that its value is smaller
-/// by `1 - 1 / (class size)`, and a lone item costs about 0 but counts; `compat = "pml"` does so too.
+/// pytorch-metric-learning counts an anchor among its own positives, where it is right from the start, so that an anchor of a
+/// class of `m` costs about `(m - 1) / m` of what it costs here; `compat = "pml"` does so too.
 ///
 /// Anchors are looked at a block at a time: memory is a few `batch x references`, not the third power of the batch.
 ///
@@ -128,7 +128,7 @@ impl MetricLoss for PnpLoss {
         } = self.config;
         let pairs = view.pairs();
         let with_self = compat == Compat::Pml;
-        if pairs.positive_total() == 0.0 && !with_self {
+        if pairs.positive_total() == 0.0 {
             return vec![];
         }
         let ranking = Ranking::of(&pairs, with_self);
@@ -148,12 +148,7 @@ impl MetricLoss for PnpLoss {
             };
             ranking.mean(start, cost)
         }); // [anchors, 1]
-        let exists = if with_self {
-            ranking.exists.ones_like()
-        } else {
-            ranking.exists
-        };
-        let value = ratio((costs * exists.clone()).sum(), exists.sum());
+        let value = ratio((costs * ranking.exists.clone()).sum(), ranking.exists.sum());
         vec![Term::reduced("loss", value)]
     }
 }
@@ -176,7 +171,7 @@ mod tests {
                 let positives: Vec<usize> = (0..7)
                     .filter(|&i| labels[i] == labels[q] && (with_self || i != q))
                     .collect();
-                if positives.is_empty() {
+                if labels[q] == 2 {
                     continue;
                 }
                 let cost = |&i: &usize| {
