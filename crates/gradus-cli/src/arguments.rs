@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Embed a folder of images with a trained run
     Embed(Embed),
+    /// Compute a loss and its gradients from files
+    Loss(Loss),
     /// Choose pairs or triplets among embeddings, as a miner does in training
     Mine(Mine),
     /// Inspect or generate data sets
@@ -191,6 +193,60 @@ pub(crate) struct Embed {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
+  gradus loss --name contrastive --embeddings e.npy --labels y.npy
+  gradus loss --name triplet-margin --embeddings e.npy --labels y.npy --set margin=0.2 --set distance=cosine --json
+  gradus loss --name proxy-anchor --embeddings e.npy --labels y.npy --parameters proxies.npy --gradient g.npy --json
+  gradus loss --name nt-xent --embeddings e.npy --labels y.npy --reference-embeddings r.npy --reference-labels ry.npy
+  gradus mine --name batch-hard --embeddings e.npy --labels y.npy --json > m.json
+  gradus loss --name margin --embeddings e.npy --labels y.npy --mined m.json
+
+It computes in the precision of the embeddings: double for f8, single for f4 and f2. Beside its own parameters (see `gradus list \
+losses`) every loss takes distance, reducer, embedding-regularizer, embedding-reg-weight, weight-regularizer and \
+weight-reg-weight.")]
+pub(crate) struct Loss {
+    /// Loss: see `gradus list losses`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Embeddings, a floating-point matrix [rows, width] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embeddings: PathBuf,
+    /// Class of each of them, an integer vector [rows] in .npy; not needed by losses that look at no labels
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Set one parameter of the loss, for example --set margin=0.1 (repeatable, later wins)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// What the loss holds: one row per proxy, the proxies of a class together, or a learned vector [default: drawn]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) parameters: Option<PathBuf>,
+    /// Embeddings to compare with [default: the embeddings themselves]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference_embeddings: Option<PathBuf>,
+    /// Class of each reference embedding
+    #[arg(long, value_name = "FILE", requires = "reference_embeddings")]
+    pub(crate) reference_labels: Option<PathBuf>,
+    /// Pairs or triplets to look at, as `gradus mine --json` prints them [default: all]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mined: Option<PathBuf>,
+    /// Where to write the gradient of the embeddings, .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gradient: Option<PathBuf>,
+    /// Where to write the gradient of the reference embeddings, .npy
+    #[arg(long, value_name = "FILE", requires = "reference_embeddings")]
+    pub(crate) reference_gradient: Option<PathBuf>,
+    /// Where to write the gradient of the parameters, .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) parameters_gradient: Option<PathBuf>,
+    /// Seed of parameters that are not given, and of random triplets
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
   gradus mine --name batch-hard --embeddings e.npy --labels y.npy
   gradus mine --name triplet-margin --embeddings e.npy --labels y.npy --set type-of-triplets=semihard --json
   gradus mine --name multi-similarity --embeddings e.npy --labels y.npy --set epsilon=0.2 --set distance=lp --json
@@ -310,6 +366,10 @@ pub(crate) enum Listed {
     Miners,
     /// Distances and similarities
     Distances,
+    /// How the values of a loss become one number
+    Reducers,
+    /// Costs on embeddings or proxies, whatever the labels
+    Regularizers,
     /// Generators of the method
     Generators,
     /// Measures of evaluation

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Loss(arguments) => commands::loss::run(&arguments),
         Command::Mine(arguments) => commands::mine::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),
         Command::List(arguments) => commands::list::run(&arguments),

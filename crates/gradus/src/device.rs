@@ -85,6 +85,16 @@ impl DeviceChoice {
     }
 }
 
+/// Makes double precision the default of a device; possible once in a process, before the first tensor.
+///
+/// # Errors
+/// If a tensor was made before, or the device has no double precision.
+pub fn use_double_precision(device: &mut Device) -> Result<(), String> {
+    device
+        .configure(burn::tensor::FloatDType::F64)
+        .map_err(|error| format!("the device cannot compute in double precision: {error:?}"))
+}
+
 /// The backends this binary was built with, for `gradus doctor`.
 #[must_use]
 pub fn compiled_backends() -> Vec<&'static str> {

@@ -27,6 +27,8 @@ pub(crate) fn run(arguments: &List) -> Outcome {
         Listed::Samplers => ("samplers", samplers()),
         Listed::Miners => ("miners", miners()),
         Listed::Distances => ("distances", distances()),
+        Listed::Reducers => ("reducers", reducers()),
+        Listed::Regularizers => ("regularizers", regularizers()),
         Listed::Generators => ("generators", generators()),
         Listed::Metrics => ("metrics", metrics()),
     };
@@ -146,6 +148,27 @@ fn distances() -> Vec<Entry> {
         let defaults = serde_json::to_value(distance.defaults).unwrap_or_default();
         let defaults = defaults.get(distance.name).cloned().unwrap_or(Value::Null);
         entry(distance.name, distance.summary, distance.paper.to_owned(), defaults)
+    })
+    .collect()
+}
+
+fn reducers() -> Vec<Entry> {
+    let info = losses::ReducerConfig::registry().into_iter();
+    info.map(|reducer| entry(reducer.name, reducer.summary, String::new(), reducer.defaults))
+        .collect()
+}
+
+fn regularizers() -> Vec<Entry> {
+    let info = losses::RegularizerConfig::registry().into_iter();
+    info.map(|regularizer| {
+        let defaults = serde_json::to_value(regularizer.defaults).unwrap_or_default();
+        let defaults = defaults.get(regularizer.name).cloned().unwrap_or(Value::Null);
+        entry(
+            regularizer.name,
+            regularizer.summary,
+            regularizer.paper.to_owned(),
+            defaults,
+        )
     })
     .collect()
 }

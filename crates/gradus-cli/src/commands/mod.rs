@@ -7,6 +7,7 @@ pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod layers;
 pub(crate) mod list;
+pub(crate) mod loss;
 pub(crate) mod mine;
 pub(crate) mod quickstart;
 pub(crate) mod train;

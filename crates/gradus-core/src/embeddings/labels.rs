@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::EmbeddingFileError;
-use super::npy::{Raw, Size, decode_doubles};
+use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_matrix, sides};
+use crate::files::write_atomically;
 
 /// Reads one class number per item from an `.npy` file: a vector of any integer type and byte order, from 0 to 4294967295.
 ///
@@ -37,17 +38,50 @@ pub fn read_labels(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
 /// A file that is missing, damaged, empty, not a matrix or not of floating-point numbers; a value that is not finite, with its
 /// row.
 pub fn read_matrix(path: &Path) -> Result<(usize, Vec<f64>), EmbeddingFileError> {
-    let (dim, values) = decode_doubles(path)?;
-    match values.iter().position(|value| !value.is_finite()) {
+    let matrix = read_precise_matrix(path)?;
+    Ok((matrix.dim, matrix.values))
+}
+
+/// [`read_matrix`], with the precision of the file.
+///
+/// # Errors
+/// Those of [`read_matrix`].
+pub fn read_precise_matrix(path: &Path) -> Result<Matrix, EmbeddingFileError> {
+    finite(path, decode_doubles(path)?)
+}
+
+/// Reads parameters: a matrix, or a vector as a matrix of one column.
+///
+/// # Errors
+/// Those of [`read_matrix`].
+pub fn read_parameters(path: &Path) -> Result<Matrix, EmbeddingFileError> {
+    let matrix = if sides(path)? == 1 {
+        decode_column(path)?
+    } else {
+        decode_doubles(path)?
+    };
+    finite(path, matrix)
+}
+
+/// Writes a matrix to an `.npy` file of f4 or f8; the file appears whole or not at all.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_matrix(path: &Path, matrix: &Matrix) -> std::io::Result<()> {
+    write_atomically(path, |file| encode_matrix(matrix, file))
+}
+
+fn finite(path: &Path, matrix: Matrix) -> Result<Matrix, EmbeddingFileError> {
+    match matrix.values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(EmbeddingFileError::malformed(
             path,
             format!(
                 "row {} holds {}, which is not a finite number; rows are counted from 0",
-                at / dim,
-                values[at]
+                at / matrix.dim,
+                matrix.values[at]
             ),
         )),
-        None => Ok((dim, values)),
+        None => Ok(matrix),
     }
 }
 

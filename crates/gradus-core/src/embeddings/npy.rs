@@ -24,27 +24,18 @@ pub(super) fn encode(set: &EmbeddingSet, file: &mut dyn Write) -> std::io::Resul
 
 /// Width and values, row-major.
 pub(super) fn decode(path: &Path) -> Result<(usize, Vec<f32>), EmbeddingFileError> {
-    let (dim, values) = decode_doubles(path)?;
-    Ok((dim, values.into_iter().map(|value| value as f32).collect()))
+    let matrix = decode_doubles(path)?;
+    let values = matrix.values.into_iter().map(|value| value as f32).collect();
+    Ok((matrix.dim, values))
 }
 
 /// Width and values, row-major, in double precision.
-pub(super) fn decode_doubles(path: &Path) -> Result<(usize, Vec<f64>), EmbeddingFileError> {
-    let raw = Raw::read(
-        path,
-        ["rows", "width"],
-        "floating-point numbers (f2, f4 or f8)",
-        |kind| match kind {
-            "f2" => Some(Width::Half),
-            "f4" => Some(Width::Single),
-            "f8" => Some(Width::Double),
-            _ => None,
-        },
-    )?;
-    let malformed = |problem: String| EmbeddingFileError::malformed(path, problem);
+pub(super) fn decode_doubles(path: &Path) -> Result<Matrix, EmbeddingFileError> {
+    let raw = Raw::read(path, ["rows", "width"], FLOATS, Width::of)?;
     let [rows, dim] = raw.shape;
     if raw.bytes.is_empty() {
-        return Err(malformed(format!("holds no embedding (shape {rows} x {dim})")));
+        let problem = format!("holds no embedding (shape {rows} x {dim})");
+        return Err(EmbeddingFileError::malformed(path, problem));
     }
     let (rows, dim) = (rows as usize, dim as usize);
     let stored: Vec<f64> = raw.elements().map(|(width, bits)| width.value(bits)).collect();
@@ -52,7 +43,66 @@ pub(super) fn decode_doubles(path: &Path) -> Result<(usize, Vec<f64>), Embedding
         Order::C => stored,
         Order::Fortran => (0..rows * dim).map(|at| stored[(at % dim) * rows + at / dim]).collect(),
     };
-    Ok((dim, values))
+    Ok(Matrix {
+        dim,
+        values,
+        is_double: matches!(raw.width, Width::Double),
+    })
+}
+
+/// A vector as a matrix of one column, in double precision.
+pub(super) fn decode_column(path: &Path) -> Result<Matrix, EmbeddingFileError> {
+    let raw = Raw::read(path, ["rows"], FLOATS, Width::of)?;
+    if raw.bytes.is_empty() {
+        return Err(EmbeddingFileError::malformed(path, "holds no number"));
+    }
+    Ok(Matrix {
+        dim: 1,
+        values: raw.elements().map(|(width, bits)| width.value(bits)).collect(),
+        is_double: matches!(raw.width, Width::Double),
+    })
+}
+
+/// Number of sides of the array in a file.
+pub(super) fn sides(path: &Path) -> Result<usize, EmbeddingFileError> {
+    let malformed = |problem: String| EmbeddingFileError::malformed(path, problem);
+    let mut file = BufReader::new(File::open(path).map_err(EmbeddingFileError::read(path))?);
+    let length = file.get_ref().metadata().map_err(EmbeddingFileError::read(path))?.len();
+    check_header_length(&mut file, length).map_err(&malformed)?;
+    let header = NpyHeader::from_reader(&mut file);
+    header
+        .map(|header| header.shape().len())
+        .map_err(|error| malformed(format!("not a readable .npy header: {error}")))
+}
+
+/// Writes a matrix in single or double precision.
+pub(super) fn encode_matrix(matrix: &Matrix, file: &mut dyn Write) -> std::io::Result<()> {
+    let rows = matrix.values.len() / matrix.dim.max(1);
+    let shape = [rows as u64, matrix.dim as u64];
+    if matrix.is_double {
+        let options = npyz::WriteOptions::<f64>::new().default_dtype().shape(&shape);
+        let mut writer = options.writer(file).begin_nd()?;
+        writer.extend(matrix.values.iter().copied())?;
+        writer.finish()
+    } else {
+        let options = npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape);
+        let mut writer = options.writer(file).begin_nd()?;
+        writer.extend(matrix.values.iter().map(|&value| value as f32))?;
+        writer.finish()
+    }
+}
+
+const FLOATS: &str = "floating-point numbers (f2, f4 or f8)";
+
+/// Numbers in rows, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    /// Width of a row.
+    pub dim: usize,
+    /// The numbers.
+    pub values: Vec<f64>,
+    /// Whether they are in double precision in the file.
+    pub is_double: bool,
 }
 
 /// The elements of an array as they lie in the file, checked to be there.
@@ -187,6 +237,15 @@ impl Size for Width {
 }
 
 impl Width {
+    fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "f2" => Some(Self::Half),
+            "f4" => Some(Self::Single),
+            "f8" => Some(Self::Double),
+            _ => None,
+        }
+    }
+
     fn value(self, bits: u64) -> f64 {
         match self {
             Self::Half => f64::from(half(bits as u16)),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
 use crate::intra_class::IntraClassConfig;
-use crate::losses::LossConfig;
+use crate::losses::{LossConfig, Support};
 use crate::models::ModelConfig;
 use crate::train::optimizer::{Clipping, UpdateRule};
 use crate::train::schedule::Decay;
@@ -341,6 +341,14 @@ impl Config {
         }
         self.model.validate().map_err(|error| error.to_string())?;
         self.loss.validate()?;
+        let accepts = self.loss.info().accepts;
+        if accepts.references == Support::Required || accepts.mined == Support::Required {
+            return Err(format!(
+                "loss.{} compares a batch with something else (references, mined pairs), which training does not give it yet; \
+                 choose another loss.",
+                self.loss.name()
+            ));
+        }
         self.intra_class.validate()?;
         if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
             return Err(

@@ -158,6 +158,11 @@ impl MetricLoss for MarginLoss {
         self.beta.as_ref().map(Param::val)
     }
 
+    fn class_limit(&self) -> Option<usize> {
+        let rows = self.parameters().map(|beta| beta.dims()[0]);
+        rows.filter(|&rows| rows > 1)
+    }
+
     /// Takes one boundary `[1, 1]` or one per class `[classes, 1]`, whatever there was before.
     fn with_parameters(self, parameters: Tensor<2>) -> Self {
         let beta = self.beta.map(|beta| {

@@ -67,6 +67,11 @@ pub trait MetricLoss: Module {
         None
     }
 
+    /// Number that labels must be below where that follows from parameters that are not proxies by class.
+    fn class_limit(&self) -> Option<usize> {
+        None
+    }
+
     /// Replaces the parameters by the given rows; a loss without parameters stays as it is.
     ///
     /// # Panics
@@ -437,12 +442,17 @@ impl Loss {
             _ => {}
         }
         let known = comparison.anchors.labels.classes();
-        if accepts.labels == LabelNeed::Classes && known.is_none() {
+        let by_parameters = self.base.class_limit();
+        if (accepts.labels == LabelNeed::Classes || by_parameters.is_some()) && known.is_none() {
             return Err(format!(
                 "the loss {name} needs one class per item, but the items have several labels or levels."
             ));
         }
-        let limits = [(*classes, "proxies of"), (reducer.class_limit(), "class weights for")];
+        let limits = [
+            (*classes, "proxies of"),
+            (by_parameters, "parameters of"),
+            (reducer.class_limit(), "class weights for"),
+        ];
         for (limit, what) in limits {
             let Some(limit) = limit else { continue };
             let largest = known.into_iter().flat_map(|classes| classes.iter().enumerate());
@@ -656,6 +666,12 @@ macro_rules! register_losses {
             fn parameters(&self) -> Option<Tensor<2>> {
                 match self {
                     $(Self::$variant(loss) => loss.parameters(),)+
+                }
+            }
+
+            fn class_limit(&self) -> Option<usize> {
+                match self {
+                    $(Self::$variant(loss) => loss.class_limit(),)+
                 }
             }
 
@@ -985,13 +1001,9 @@ mod contract {
             let comparison = Comparison::within(set);
             let loss = loss(&config);
             let accepts = config.info().accepts;
-            if accepts.labels == LabelNeed::Classes {
+            if accepts.labels == LabelNeed::Classes || loss.base.class_limit().is_some() {
                 assert!(loss.check(&comparison).expect_err("no classes").contains(config.name()));
             } else if accepts.references != Support::Required && accepts.mined != Support::Required {
-                let boundaries_by_class = loss.parameters().is_some_and(|rows| rows.dims()[0] > 1);
-                if boundaries_by_class {
-                    continue;
-                }
                 loss.check(&comparison).expect("fits");
                 let slopes = leaf.grad(&loss.forward(&comparison).backward()).expect("tracked");
                 assert!(

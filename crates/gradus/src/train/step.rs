@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::optimizer::Optimizer;
 use super::trainer::TrainError;
-use crate::batch::EmbeddingBatch;
+use crate::batch::{Comparison, EmbeddingBatch};
 use crate::config::OptimizerConfig;
 use crate::intra_class::{ClassStatistics, IntraClass, IntraClassInput};
 use crate::losses::Loss;
@@ -128,7 +128,9 @@ pub fn step(
     };
     let embeddings = model.embedder.head(features); // [batch, dim]
     let base_batch = EmbeddingBatch::new(model.intra_class.base_input(embeddings.clone()), input.labels.clone());
-    let base = model.loss.forward_batch(&base_batch); // [1]
+    let comparison = Comparison::within(&base_batch).with_seed(input.seed);
+    model.loss.check(&comparison).map_err(TrainError::Config)?;
+    let base = model.loss.forward(&comparison); // [1]
     let labelled = EmbeddingBatch::new(embeddings.clone(), input.labels.clone());
     let intra_class = model.intra_class.forward(&IntraClassInput {
         batch: &labelled,

@@ -1,0 +1,294 @@
+//! `gradus loss` as a user runs it: numbers, gradients, and bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gradus"))
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+fn json_of(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    serde_json::from_slice(&output.stdout).expect("exactly one JSON object on stdout")
+}
+
+/// The message of a command that must fail with exit code 2 and print nothing to stdout.
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+    assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
+    assert!(!errors.contains("defect") && !errors.contains("panicked"), "{errors}");
+    errors
+}
+
+/// Writes an `.npy` file of version 1.0.
+fn npy(folder: &Path, name: &str, dtype: &str, shape: &str, bytes: &[u8]) -> String {
+    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
+    header.push_str(&" ".repeat(117 - header.len()));
+    header.push('\n');
+    let mut content = b"\x93NUMPY\x01\x00".to_vec();
+    content.extend((header.len() as u16).to_le_bytes());
+    content.extend(header.as_bytes());
+    content.extend(bytes);
+    let path: PathBuf = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn doubles(folder: &Path, name: &str, shape: &str, values: &[f64]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    npy(folder, name, "<f8", shape, &bytes)
+}
+
+fn singles(folder: &Path, name: &str, shape: &str, values: &[f32]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    npy(folder, name, "<f4", shape, &bytes)
+}
+
+fn labels(folder: &Path, name: &str, labels: &[i64]) -> String {
+    let bytes: Vec<u8> = labels.iter().flat_map(|value| value.to_le_bytes()).collect();
+    npy(folder, name, "<i8", &format!("({},)", labels.len()), &bytes)
+}
+
+/// The numbers of an `.npy` file of f8 written by gradus.
+fn read_doubles(path: &str) -> Vec<f64> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    assert!(String::from_utf8_lossy(&bytes[..header]).contains("<f8"));
+    let numbers = bytes[header..].chunks_exact(8);
+    numbers
+        .map(|number| f64::from_le_bytes(number.try_into().unwrap()))
+        .collect()
+}
+
+// Angles 0, 60, 90 and 180 degrees.
+const ROWS: [f64; 8] = [1.0, 0.0, 0.5, 0.866_025_403_784_438_6, 0.0, 2.0, -1.0, 0.0];
+
+#[test]
+fn values_terms_and_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let embeddings = doubles(folder.path(), "e.npy", "(4, 2)", &ROWS);
+    let single = singles(folder.path(), "f.npy", "(4, 2)", &ROWS.map(|value| value as f32));
+    let classes = labels(folder.path(), "y.npy", &[0, 0, 1, 1]);
+    let gradient = at("g.npy");
+    let found = json_of(&[
+        "loss",
+        "--name",
+        "contrastive",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &classes,
+        "--gradient",
+        &gradient,
+        "--json",
+    ]);
+    // Positive chords of 60 and 90 degrees; of the negative ones only 30 degrees is below 1.
+    let pull = (1.0 + 2.0_f64.sqrt()) / 2.0;
+    let push = 1.0 - 2.0 * 15.0_f64.to_radians().sin();
+    let near = |found: &Value, expected: f64, tolerance: f64| {
+        assert!(
+            (found.as_f64().unwrap() - expected).abs() < tolerance,
+            "{found} is not {expected}"
+        );
+    };
+    near(&found["value"], pull + push, 1e-12);
+    near(&found["terms"]["pos-loss"], pull, 1e-12);
+    near(&found["terms"]["neg-loss"], push, 1e-12);
+    assert_eq!(read_doubles(&gradient).len(), 8);
+    let found = json_of(&[
+        "loss",
+        "--name",
+        "contrastive",
+        "--embeddings",
+        &single,
+        "--labels",
+        &classes,
+        "--json",
+    ]);
+    near(&found["value"], pull + push, 1e-5);
+
+    // With a distance, a reducer and references.
+    let found = json_of(&[
+        "loss",
+        "--name",
+        "contrastive",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &classes,
+        "--set",
+        "distance=cosine",
+        "--set",
+        "pos-margin=1",
+        "--set",
+        "neg-margin=0",
+        "--set",
+        "reducer={sum={}}",
+        "--reference-embeddings",
+        &embeddings,
+        "--reference-labels",
+        &classes,
+        "--json",
+    ]);
+    near(&found["terms"]["pos-loss"], 2.0 * 0.5 + 2.0, 1e-12);
+
+    // Proxies, their gradient, and the boundaries of margin as a vector.
+    let proxies = doubles(folder.path(), "w.npy", "(3, 2)", &[1.0, 0.0, 0.0, 1.0, -1.0, 0.5]);
+    let of_proxies = at("gw.npy");
+    json_of(&[
+        "loss",
+        "--name",
+        "arcface",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &classes,
+        "--parameters",
+        &proxies,
+        "--parameters-gradient",
+        &of_proxies,
+        "--json",
+    ]);
+    assert!(read_doubles(&of_proxies).iter().any(|slope| slope.abs() > 1e-3));
+    let beta = doubles(folder.path(), "b.npy", "(2,)", &[1.0, 1.3]);
+    json_of(&[
+        "loss",
+        "--name",
+        "margin",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &classes,
+        "--parameters",
+        &beta,
+        "--set",
+        "learn-beta=true",
+        "--set",
+        "nu=0.1",
+        "--parameters-gradient",
+        &of_proxies,
+        "--json",
+    ]);
+    assert_eq!(read_doubles(&of_proxies).len(), 2);
+
+    // What a miner chose.
+    let mined = run(&[
+        "mine",
+        "--name",
+        "batch-hard",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &classes,
+        "--json",
+    ]);
+    std::fs::write(at("m.json"), mined.stdout).unwrap();
+    let mined = at("m.json");
+    json_of(&[
+        "loss",
+        "--name",
+        "triplet-margin",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &classes,
+        "--mined",
+        &mined,
+        "--json",
+    ]);
+}
+
+#[test]
+fn bad_input_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let embeddings = doubles(folder.path(), "e.npy", "(4, 2)", &ROWS);
+    let classes = labels(folder.path(), "y.npy", &[0, 0, 1, 3]);
+    let with = |name: &str, embeddings: &str, labels: &str, more: &[&str]| {
+        let fixed = [
+            "loss",
+            "--name",
+            name,
+            "--embeddings",
+            embeddings,
+            "--labels",
+            labels,
+            "--json",
+        ];
+        refused(&[&fixed[..], more].concat())
+    };
+    let says = |message: String, parts: &[&str]| {
+        parts
+            .iter()
+            .for_each(|part| assert!(message.contains(part), "{part}: {message}"));
+    };
+    says(with("contrastiv", &embeddings, &classes, &[]), &["contrastive"]);
+    says(
+        with("contrastive", &embeddings, &classes, &["--set", "pos-marg=1"]),
+        &["pos-margin"],
+    );
+    says(
+        with("contrastive", &embeddings, &classes, &["--set", "distance=euclid"]),
+        &["cosine"],
+    );
+    says(
+        with("arcface", &embeddings, &classes, &["--set", "distance=snr"]),
+        &["loss.arcface.distance"],
+    );
+    let mut broken = ROWS;
+    broken[5] = f64::NAN;
+    let nan = doubles(folder.path(), "nan.npy", "(4, 2)", &broken);
+    says(with("contrastive", &nan, &classes, &[]), &["row 2", "NaN"]);
+    let floats = doubles(folder.path(), "float.npy", "(4,)", &[0.0, 0.0, 1.0, 1.0]);
+    says(with("contrastive", &embeddings, &floats, &[]), &["integer labels"]);
+    says(with("contrastive", &classes, &classes, &[]), &["floating-point"]);
+    let short = labels(folder.path(), "short.npy", &[0, 0, 1]);
+    says(
+        with("contrastive", &embeddings, &short, &[]),
+        &["4 embeddings", "3 labels"],
+    );
+    let negative = labels(folder.path(), "negative.npy", &[0, 0, 1, -1]);
+    says(with("contrastive", &embeddings, &negative, &[]), &["row 3"]);
+    let proxies = doubles(folder.path(), "w.npy", "(3, 2)", &[1.0, 0.0, 0.0, 1.0, -1.0, 0.5]);
+    says(
+        with("arcface", &embeddings, &classes, &["--parameters", &proxies]),
+        &["3 classes", "label 3", "row 3"],
+    );
+    let wide = doubles(folder.path(), "wide.npy", "(4, 1)", &[1.0; 4]);
+    says(
+        with("arcface", &embeddings, &classes, &["--parameters", &wide]),
+        &["width 1", "width 2"],
+    );
+    says(
+        with("contrastive", &embeddings, &classes, &["--parameters", &proxies]),
+        &["no parameters"],
+    );
+    says(
+        with(
+            "contrastive",
+            &embeddings,
+            &classes,
+            &["--reference-embeddings", &wide, "--reference-labels", &classes],
+        ),
+        &["width 2", "width 1"],
+    );
+    let beta = doubles(folder.path(), "b.npy", "(2,)", &[1.0, 1.3]);
+    says(
+        with(
+            "margin",
+            &embeddings,
+            &classes,
+            &["--parameters", &beta, "--set", "learn-beta=true"],
+        ),
+        &["2 classes", "label 3"],
+    );
+}
