@@ -23,6 +23,7 @@ BATCHES = {
     "one-class": [2, 2, 2, 2],
     "apart": [0, 1, 2, 3],
 }
+SQUARE = [0, 0, 0, 1, 1, 1, 2, 2, 2]  # as many items per class as classes: all that the reference's Smooth-AP gets right
 REFERENCES = [0, 1, 1, 2, 0, 3, 2]  # a separate set for the anchors of "mixed"
 MINED = {  # choices among "mixed", with repetitions
     "triplets": [[0, 3, 1], [0, 3, 2], [0, 6, 1], [0, 3, 1], [1, 4, 0], [2, 7, 4], [11, 5, 9]],
@@ -30,6 +31,7 @@ MINED = {  # choices among "mixed", with repetitions
         "positive": [[0, 3], [0, 9], [1, 8], [1, 8], [2, 5], [5, 11]],
         "negative": [[0, 1], [0, 2], [1, 6], [2, 3], [2, 3], [7, 4]],
     },
+    "square": [[0, 1, 3], [0, 2, 8], [4, 3, 1]],
 }
 SIZE = {"num_classes": CLASSES, "embedding_size": DIM}
 WEIGHTS = [0.5, 2.0, 1.5, 0.25]
@@ -41,12 +43,34 @@ def cases():
     `where` may hold `batch` (one of BATCHES, or "references") and `mined` (one of MINED).
     """
     # --- one block per loss, sorted by our name -------------------------------------------------------------------------
+    yield "angular", {}, losses.AngularLoss, {}
+    yield "angular", {"alpha": 55.0}, losses.AngularLoss, {"alpha": 55}
+    yield from everywhere("angular", {}, losses.AngularLoss, {})
     yield "arcface", {}, losses.ArcFaceLoss, SIZE
     yield "arcface", {"margin": 70.0, "scale": 10.0}, losses.ArcFaceLoss, {**SIZE, "margin": 70.0, "scale": 10.0}
     yield "arcface", {}, losses.ArcFaceLoss, SIZE, {"mined": "triplets"}
+    yield "circle", {}, losses.CircleLoss, {}
+    yield "circle", {"m": 0.25, "gamma": 5.0}, losses.CircleLoss, {"m": 0.25, "gamma": 5}
+    yield from everywhere("circle", {}, losses.CircleLoss, {})
     yield "contrastive", {}, losses.ContrastiveLoss, {}
     yield "contrastive", {"pos-margin": 0.4, "neg-margin": 1.5}, losses.ContrastiveLoss, {"pos_margin": 0.4, "neg_margin": 1.5}
     yield from everywhere("contrastive", {}, losses.ContrastiveLoss, {})
+    yield "fast-ap", {}, losses.FastAPLoss, {}
+    yield "fast-ap", {"num-bins": 25}, losses.FastAPLoss, {"num_bins": 25}
+    yield from mined("fast-ap", {}, losses.FastAPLoss, {})
+    yield "generalized-lifted-structure", {}, losses.GeneralizedLiftedStructureLoss, {}
+    yield "generalized-lifted-structure", {"neg-margin": 1.5, "pos-margin": 0.2}, losses.GeneralizedLiftedStructureLoss, {"neg_margin": 1.5, "pos_margin": 0.2}
+    yield from everywhere("generalized-lifted-structure", {}, losses.GeneralizedLiftedStructureLoss, {})
+    yield "histogram", {}, losses.HistogramLoss, {}
+    yield "histogram", {"n-bins": 16}, losses.HistogramLoss, {"n_bins": 16}
+    yield "histogram", {"delta": 0.125}, losses.HistogramLoss, {"delta": 0.125}
+    yield from mined("histogram", {}, losses.HistogramLoss, {})
+    yield "intra-pair-variance", {}, losses.IntraPairVarianceLoss, {}
+    yield "intra-pair-variance", {"pos-eps": 0.2, "neg-eps": 0.1}, losses.IntraPairVarianceLoss, {"pos_eps": 0.2, "neg_eps": 0.1}
+    yield from everywhere("intra-pair-variance", {}, losses.IntraPairVarianceLoss, {})
+    yield "lifted-structure", {}, losses.LiftedStructureLoss, {}
+    yield "lifted-structure", {"neg-margin": 1.5, "pos-margin": 0.2}, losses.LiftedStructureLoss, {"neg_margin": 1.5, "pos_margin": 0.2}
+    yield from mined("lifted-structure", {}, losses.LiftedStructureLoss, {})  # references: see the loss
     yield "margin", {}, losses.MarginLoss, {}
     yield "margin", {"beta": 1.25, "learn-beta": True, "nu": 0.05}, losses.MarginLoss, {"beta": 1.25, "learn_beta": True, "nu": 0.05}
     yield (
@@ -59,17 +83,47 @@ def cases():
     yield "multi-similarity", {}, losses.MultiSimilarityLoss, {}
     yield "multi-similarity", {"alpha": 5.0, "beta": 20.0, "base": 0.1}, losses.MultiSimilarityLoss, {"alpha": 5.0, "beta": 20.0, "base": 0.1}
     yield from everywhere("multi-similarity", {}, losses.MultiSimilarityLoss, {})
+    yield "n-pairs", {}, losses.NPairsLoss, {}
+    yield from mined("n-pairs", {}, losses.NPairsLoss, {})
+    yield "nca", {}, losses.NCALoss, {}
+    yield "nca", {"softmax-scale": 5.0}, losses.NCALoss, {"softmax_scale": 5}
+    yield from everywhere("nca", {}, losses.NCALoss, {})
     yield "nt-xent", {}, losses.NTXentLoss, {}
     yield "nt-xent", {"temperature": 0.5}, losses.NTXentLoss, {"temperature": 0.5}
     yield from everywhere("nt-xent", {}, losses.NTXentLoss, {})
+    for variant in ["O", "Ds", "Dq", "Iu", "Ib"]:
+        settings = {"variant": variant, "compat": "pml"}
+        yield "pnp", settings, losses.PNPLoss, {"variant": variant}
+        yield "pnp", {**settings, "anneal": 0.2, "b": 3.0, "alpha": 2.0}, losses.PNPLoss, {"variant": variant, "anneal": 0.2, "b": 3, "alpha": 2}
     yield "proxy-anchor", {}, losses.ProxyAnchorLoss, SIZE
     yield "proxy-anchor", {"alpha": 8.0, "margin": 0.3}, losses.ProxyAnchorLoss, {**SIZE, "alpha": 8.0, "margin": 0.3}
     yield "proxy-anchor", {}, losses.ProxyAnchorLoss, SIZE, {"mined": "pairs"}
+    ranked = {"margin": 0.4, "tn": 10.0, "compat": "pml"}
+    yield "ranked-list", ranked, losses.RankedListLoss, {"margin": 0.4, "Tn": 10}
+    ranked = {"margin": 0.6, "tn": 2.0, "tp": 1.5, "alpha": 1.1, "imbalance": 0.25, "compat": "pml"}
+    yield "ranked-list", ranked, losses.RankedListLoss, {"margin": 0.6, "Tn": 2, "Tp": 1.5, "alpha": 1.1, "imbalance": 0.25}
+    yield "signal-to-noise-ratio-contrastive", {}, losses.SignalToNoiseRatioContrastiveLoss, {}
+    yield "signal-to-noise-ratio-contrastive", {"pos-margin": 0.3, "neg-margin": 2.0}, losses.SignalToNoiseRatioContrastiveLoss, {"pos_margin": 0.3, "neg_margin": 2}
+    yield from everywhere("signal-to-noise-ratio-contrastive", {}, losses.SignalToNoiseRatioContrastiveLoss, {})
+    yield "smooth-ap", {}, losses.SmoothAPLoss, {}, {"batch": "square"}
+    yield "smooth-ap", {"temperature": 0.2}, losses.SmoothAPLoss, {"temperature": 0.2}, {"batch": "square"}
+    yield "smooth-ap", {"temperature": 0.2}, losses.SmoothAPLoss, {"temperature": 0.2}, {"batch": "square", "mined": "square"}
+    yield "sup-con", {}, losses.SupConLoss, {}
+    yield "sup-con", {"temperature": 0.5}, losses.SupConLoss, {"temperature": 0.5}
+    yield from everywhere("sup-con", {}, losses.SupConLoss, {})
+    yield "threshold-consistent-margin", {}, losses.ThresholdConsistentMarginLoss, {}
+    settings = {"lambda-plus": 2.0, "lambda-minus": 0.5, "margin-plus": 0.3, "margin-minus": -0.2}
+    yield "threshold-consistent-margin", settings, losses.ThresholdConsistentMarginLoss, {key.replace("-", "_"): value for key, value in settings.items()}
+    yield from mined("threshold-consistent-margin", {}, losses.ThresholdConsistentMarginLoss, {})
     yield "triplet-margin", {}, losses.TripletMarginLoss, {}
     yield "triplet-margin", {"margin": 0.5, "swap": True}, losses.TripletMarginLoss, {"margin": 0.5, "swap": True}
     yield "triplet-margin", {"margin": 0.1, "smooth-loss": True}, losses.TripletMarginLoss, {"margin": 0.1, "smooth_loss": True}
     yield "triplet-margin", {"swap": True, "smooth-loss": True}, losses.TripletMarginLoss, {"swap": True, "smooth_loss": True}
     yield from everywhere("triplet-margin", {}, losses.TripletMarginLoss, {})
+
+    yield "tuplet-margin", {}, losses.TupletMarginLoss, {}
+    yield "tuplet-margin", {"margin": 20.0, "scale": 4.0}, losses.TupletMarginLoss, {"margin": 20, "scale": 4}
+    yield from everywhere("tuplet-margin", {}, losses.TupletMarginLoss, {})
 
     # --- composition: distances, reducers, regularisers -----------------------------------------------------------------
     mixed = {"batch": "mixed"}
@@ -129,6 +183,11 @@ def cases():
 def everywhere(name, settings, loss, arguments):
     """The same loss against a separate reference set, and on mined pairs and triplets."""
     yield name, settings, loss, arguments, {"batch": "references"}
+    yield from mined(name, settings, loss, arguments)
+
+
+def mined(name, settings, loss, arguments):
+    """The same loss on mined pairs and triplets."""
     yield name, settings, loss, arguments, {"mined": "pairs"}
     yield name, settings, loss, arguments, {"mined": "triplets"}
 
@@ -152,7 +211,7 @@ def evaluate(name, settings, loss_class, arguments, batch, mined, sets, table):
     if mined is not None:
         case["mined"] = mined
         choice = MINED[mined]
-        if mined == "triplets":
+        if isinstance(choice, list):
             tuples = tuple(torch.tensor(choice).T)
         else:
             tuples = (*torch.tensor(choice["positive"]).T, *torch.tensor(choice["negative"]).T)
@@ -198,6 +257,7 @@ def main():
 
     sets = {name: (draw(len(labels)), labels) for name, labels in {**BATCHES, "references": REFERENCES}.items()}
     table = generator.normal(size=(4 * CLASSES, DIM)).tolist()  # enough for a few proxies per class
+    sets["square"] = (draw(len(SQUARE)), SQUARE)
     found = []
     for name, settings, loss_class, arguments, *where in cases():
         where = where[0] if where else {}

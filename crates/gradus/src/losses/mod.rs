@@ -26,10 +26,12 @@
 //! ```
 
 mod check;
+mod compat;
 mod options;
 mod parameters;
 mod reducers;
 mod regularizers;
+mod rows;
 mod terms;
 #[cfg(test)]
 mod testing;
@@ -37,6 +39,7 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
+pub use compat::Compat;
 pub use options::{Composed, LossOptions, TripletsPerAnchor};
 pub use reducers::{ReducerConfig, ReducerInfo};
 pub use regularizers::{RegularizerConfig, RegularizerInfo};
@@ -164,6 +167,10 @@ pub trait MetricLossConfig: Default + Clone + Serialize {
 
     /// Whether the value depends on the lengths of embeddings, not only on their directions (with its own distance).
     const LENGTHS_MATTER: bool = false;
+    /// Whether the value depends on the order of rows (because the loss takes the first pair of each class, say).
+    const ORDER_MATTERS: bool = false;
+    /// Whether the gradient takes weights that depend on the embeddings for constants, so that it is no derivative.
+    const HOLDS_WEIGHTS: bool = false;
 
     /// Settings for the tests that every loss must pass: the default, and one for every switch that takes another path.
     #[must_use]
@@ -213,6 +220,10 @@ pub struct LossInfo {
     pub accepts: Accepts,
     /// Whether its value depends on the lengths of embeddings.
     pub lengths_matter: bool,
+    /// Whether its value depends on the order of rows.
+    pub order_matters: bool,
+    /// Whether its gradient takes weights that depend on the embeddings for constants.
+    pub holds_weights: bool,
     /// Its terms, with what one value belongs to.
     pub terms: &'static [(&'static str, Unit)],
     /// Its own distance.
@@ -232,6 +243,8 @@ impl LossInfo {
             defaults: serde_json::to_value(&config).unwrap_or_default(),
             accepts: C::ACCEPTS,
             lengths_matter: C::LENGTHS_MATTER,
+            order_matters: C::ORDER_MATTERS,
+            holds_weights: C::HOLDS_WEIGHTS,
             terms: C::TERMS,
             distance: config.default_distance(),
             reducer: config.default_reducer(),
@@ -685,13 +698,38 @@ macro_rules! register_losses {
 
 // Sorted; the only place that lists losses.
 register_losses! {
+    Angular "angular" => angular::{AngularConfig, AngularLoss},
     Arcface "arcface" => arcface::{ArcfaceConfig, ArcfaceLoss},
+    CentroidTriplet "centroid-triplet" => centroid_triplet::{CentroidTripletConfig, CentroidTripletLoss},
+    Circle "circle" => circle::{CircleConfig, CircleLoss},
     Contrastive "contrastive" => contrastive::{ContrastiveConfig, ContrastiveLoss},
+    FastAp "fast-ap" => fast_ap::{FastApConfig, FastApLoss},
+    GeneralizedLiftedStructure "generalized-lifted-structure" => generalized_lifted_structure::{
+        GeneralizedLiftedStructureConfig, GeneralizedLiftedStructureLoss
+    },
+    Histogram "histogram" => histogram::{HistogramConfig, HistogramLoss},
+    IntraPairVariance "intra-pair-variance" => intra_pair_variance::{IntraPairVarianceConfig, IntraPairVarianceLoss},
+    LiftedStructure "lifted-structure" => lifted_structure::{LiftedStructureConfig, LiftedStructureLoss},
     Margin "margin" => margin::{MarginConfig, MarginLoss},
     MultiSimilarity "multi-similarity" => multi_similarity::{MultiSimilarityConfig, MultiSimilarityLoss},
+    NPairs "n-pairs" => n_pairs::{NPairsConfig, NPairsLoss},
+    Nca "nca" => nca::{NcaConfig, NcaLoss},
     NtXent "nt-xent" => nt_xent::{NtXentConfig, NtXentLoss},
+    Pnp "pnp" => pnp::{PnpConfig, PnpLoss},
     ProxyAnchor "proxy-anchor" => proxy_anchor::{ProxyAnchorConfig, ProxyAnchorLoss},
+    RankedList "ranked-list" => ranked_list::{RankedListConfig, RankedListLoss},
+    RecallAtK "recall-at-k" => recall_at_k::{RecallAtKConfig, RecallAtKLoss},
+    Roadmap "roadmap" => roadmap::{RoadmapConfig, RoadmapLoss},
+    SignalToNoiseRatioContrastive "signal-to-noise-ratio-contrastive" => signal_to_noise_ratio_contrastive::{
+        SignalToNoiseRatioContrastiveConfig, SignalToNoiseRatioContrastiveLoss
+    },
+    SmoothAp "smooth-ap" => smooth_ap::{SmoothApConfig, SmoothApLoss},
+    SupCon "sup-con" => sup_con::{SupConConfig, SupConLoss},
+    ThresholdConsistentMargin "threshold-consistent-margin" => threshold_consistent_margin::{
+        ThresholdConsistentMarginConfig, ThresholdConsistentMarginLoss
+    },
     TripletMargin "triplet-margin" => triplet_margin::{TripletMarginConfig, TripletMarginLoss},
+    TupletMargin "tuplet-margin" => tuplet_margin::{TupletMarginConfig, TupletMarginLoss},
 }
 
 impl Default for LossConfig {
@@ -835,6 +873,9 @@ mod contract {
         let labels = [0, 1, 1, 2, 0, 2, 2, 3];
         let order = [3, 0, 7, 5, 1, 6, 2, 4];
         for config in LossConfig::examples() {
+            if config.info().order_matters {
+                continue;
+            }
             let loss = loss(&config);
             let values = noise(8 * DIM, 9);
             let shuffled: Vec<f32> = order

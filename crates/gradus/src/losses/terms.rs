@@ -242,7 +242,7 @@ impl fmt::Debug for Triplets {
 }
 
 /// Triplets looked at together: a few temporaries of 8 MiB in single precision.
-const LARGEST_BLOCK: usize = 1 << 21;
+pub(super) const LARGEST_BLOCK: usize = 1 << 21;
 
 /// A weighted sum, `[1]`, and the weight of what was summed, `[1]`, outside autodiff.
 pub(super) struct Total {
