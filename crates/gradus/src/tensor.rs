@@ -2,4 +2,6 @@
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, RunningState};
 pub use burn::tensor::module::adaptive_avg_pool2d;
-pub use burn::tensor::{Bool, DType, Device, Distribution, Gradients, Int, Shape, Tensor, TensorData, activation};
+pub use burn::tensor::{
+    Bool, DType, Device, Distribution, Gradients, IndexingUpdateOp, Int, Shape, Tensor, TensorData, activation,
+};
