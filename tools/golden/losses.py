@@ -325,7 +325,7 @@ def evaluate(name, settings, loss_class, arguments, batch, mined, sets, table):
     torch.manual_seed(0)
     loss = loss_class(**arguments)
     case = {"config": {name: settings}, "batch": batch}
-    rows, labels = sets["mixed" if batch == "references" else batch]
+    rows, labels = sets["mixed" if batch in ("references", "views") else batch]
     rows = torch.tensor(rows, requires_grad=True)
     inputs = [rows, torch.tensor(labels)]
     if mined is not None:
