@@ -33,19 +33,102 @@ MINED = {  # choices among "mixed", with repetitions
     },
     "square": [[0, 1, 3], [0, 2, 8], [4, 3, 1]],
 }
+SINGLE, RENORM = torch.Tensor.float, torch.Tensor.renorm
 SIZE = {"num_classes": CLASSES, "embedding_size": DIM}
 WEIGHTS = [0.5, 2.0, 1.5, 0.25]
+
+
+class Published(torch.nn.Module):
+    """A loss that the reference does not have, written from its paper: a table of proxies and mean cross entropy."""
+
+    def __init__(self):
+        super().__init__()
+        self.proxies = torch.nn.Parameter(torch.zeros(CLASSES, DIM))
+
+    def cosines(self, rows):
+        return torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(self.proxies).T
+
+
+class Matryoshka(torch.nn.Module):
+    """Kusupati et al. 2022: the same loss on the first axes, for several widths with weights."""
+
+    def __init__(self, loss, parts):
+        super().__init__()
+        self.loss, self.parts = loss, parts
+
+    def forward(self, rows, labels):
+        return sum(weight * self.loss(rows[:, :width], labels) for width, weight in self.parts)
+
+
+class ProxyNca(Published):
+    """Movshovitz-Attias et al. 2017 without the own proxy in the denominator, Teh et al. 2020 with it."""
+
+    def __init__(self, scale=1.0, with_own=True):
+        super().__init__()
+        self.scale, self.with_own = scale, with_own
+
+    def forward(self, rows, labels):
+        costs = []
+        for row, label in zip(torch.nn.functional.normalize(rows), labels):
+            similar = torch.exp(-self.scale * (row - torch.nn.functional.normalize(self.proxies)).square().sum(1))
+            others = [similar[c] for c in range(CLASSES) if self.with_own or c != label]
+            costs.append(-torch.log(similar[label] / sum(others)))
+        return torch.stack(costs).mean()
+
+
+class CurricularFace(Published):
+    """Huang et al. 2020, the first step: t starts at 0."""
+
+    def __init__(self, margin=math.degrees(0.5), scale=64.0):
+        super().__init__()
+        self.margin, self.scale = math.radians(margin), scale
+
+    def forward(self, rows, labels):
+        cosines = self.cosines(rows)
+        own = cosines[torch.arange(len(labels)), labels]
+        t = 0.01 * own.detach().mean()
+        logits = []
+        for row, label in zip(cosines, labels):
+            theta = torch.acos(row[label])
+            moved = torch.cos(theta + self.margin)
+            target = moved if theta + self.margin < math.pi else row[label] - self.margin * math.sin(self.margin)
+            entries = [
+                target if c == label else row[c] * (t + row[c]) if row[c] > moved else row[c] for c in range(CLASSES)
+            ]
+            logits.append(torch.stack(entries))
+        return torch.nn.functional.cross_entropy(self.scale * torch.stack(logits), labels)
+
+
+class AdaFace(Published):
+    """Kim et al. 2022, the first step: mean and deviation of lengths start at 20 and 100."""
+
+    def __init__(self, margin=0.4, scale=64.0, h=0.333, t_alpha=0.01):
+        super().__init__()
+        self.margin, self.scale, self.h, self.t_alpha = margin, scale, h, t_alpha
+
+    def forward(self, rows, labels):
+        lengths = rows.detach().norm(dim=1).clamp(1e-3, 100)
+        mean = self.t_alpha * lengths.mean() + (1 - self.t_alpha) * 20
+        deviation = self.t_alpha * lengths.std() + (1 - self.t_alpha) * 100
+        quality = (self.h * (lengths - mean) / (deviation + 1e-3)).clamp(-1, 1)
+        wanted = torch.nn.functional.one_hot(labels, CLASSES).bool()
+        theta = torch.acos(self.cosines(rows))
+        moved = (theta - self.margin * quality[:, None]).clamp(1e-3, math.pi - 1e-3)
+        logits = torch.where(wanted, torch.cos(moved) - self.margin * (1 + quality[:, None]), torch.cos(theta))
+        return torch.nn.functional.cross_entropy(self.scale * logits, labels)
 
 
 def cases():
     """(our name, our settings, reference class, its arguments[, where]); settings left out are defaults on both sides.
 
-    `where` may hold `batch` (one of BATCHES, or "references") and `mined` (one of MINED).
+    `where` may hold `batch` (one of BATCHES, "references" or "views") and `mined` (one of MINED).
     """
     # --- one block per loss, sorted by our name -------------------------------------------------------------------------
     yield "angular", {}, losses.AngularLoss, {}
     yield "angular", {"alpha": 55.0}, losses.AngularLoss, {"alpha": 55}
     yield from everywhere("angular", {}, losses.AngularLoss, {})
+    yield "adaface", {}, AdaFace, {}
+    yield "adaface", {"h": 5.0, "margin": 0.6, "scale": 8.0, "t-alpha": 1.0}, AdaFace, {"h": 5.0, "margin": 0.6, "scale": 8.0, "t_alpha": 1.0}
     yield "arcface", {}, losses.ArcFaceLoss, SIZE
     yield "arcface", {"margin": 70.0, "scale": 10.0}, losses.ArcFaceLoss, {**SIZE, "margin": 70.0, "scale": 10.0}
     yield "arcface", {}, losses.ArcFaceLoss, SIZE, {"mined": "triplets"}
@@ -71,6 +154,26 @@ def cases():
     yield "lifted-structure", {}, losses.LiftedStructureLoss, {}
     yield "lifted-structure", {"neg-margin": 1.5, "pos-margin": 0.2}, losses.LiftedStructureLoss, {"neg_margin": 1.5, "pos_margin": 0.2}
     yield from mined("lifted-structure", {}, losses.LiftedStructureLoss, {})  # references: see the loss
+    yield "manifold", {}, losses.ManifoldLoss, {"l": DIM}
+    yield (
+        "manifold",
+        {"l": DIM, "k": 4, "lambda-c": 0.5, "alpha": 0.6, "margin": 0.01},
+        losses.ManifoldLoss,
+        {"l": DIM, "K": 4, "lambdaC": 0.5, "alpha": 0.6, "margin": 0.01},
+    )
+    yield "large-margin-softmax", {}, losses.LargeMarginSoftmaxLoss, SIZE
+    yield "large-margin-softmax", {"margin": 3, "scale": 0.5}, losses.LargeMarginSoftmaxLoss, {**SIZE, "margin": 3, "scale": 0.5}
+    yield "large-margin-softmax", {}, losses.LargeMarginSoftmaxLoss, SIZE, {"mined": "pairs"}
+    yield "instance", {}, losses.InstanceLoss, {}
+    yield "instance", {"gamma": 5.0}, losses.InstanceLoss, {"gamma": 5.0}
+    yield "dynamic-soft-margin", {}, losses.DynamicSoftMarginLoss, {}
+    yield "dynamic-soft-margin", {"num-bins": 25, "min-val": -2.5}, losses.DynamicSoftMarginLoss, {"num_bins": 25, "min_val": -2.5}
+    yield from everywhere("dynamic-soft-margin", {}, losses.DynamicSoftMarginLoss, {})
+    yield "curricularface", {}, CurricularFace, {}
+    yield "curricularface", {"margin": 70.0, "scale": 8.0}, CurricularFace, {"margin": 70.0, "scale": 8.0}
+    yield "cosface", {}, losses.CosFaceLoss, SIZE
+    yield "cosface", {"margin": 0.1, "scale": 10.0}, losses.CosFaceLoss, {**SIZE, "margin": 0.1, "scale": 10.0}
+    yield "cosface", {}, losses.CosFaceLoss, SIZE, {"mined": "triplets"}
     yield "margin", {}, losses.MarginLoss, {}
     yield "margin", {"beta": 1.25, "learn-beta": True, "nu": 0.05}, losses.MarginLoss, {"beta": 1.25, "learn_beta": True, "nu": 0.05}
     yield (
@@ -80,6 +183,13 @@ def cases():
         {"beta": 1.125, "margin": 0.3, "learn_beta": True, "num_classes": CLASSES, "nu": 0.1},
     )
     yield from everywhere("margin", {}, losses.MarginLoss, {})
+    yield "matryoshka", {"widths": [6, 3]}, Matryoshka, {"loss": losses.MultiSimilarityLoss(), "parts": [(6, 1), (3, 1)]}
+    yield (
+        "matryoshka",
+        {"widths": [2, 5], "weights": [0.5, 2.0], "loss": {"contrastive": {"distance": "cosine", "pos-margin": 1.0, "neg-margin": 0.2}}},
+        Matryoshka,
+        {"loss": losses.ContrastiveLoss(1.0, 0.2, distance=distances.CosineSimilarity()), "parts": [(2, 0.5), (5, 2)]},
+    )
     yield "multi-similarity", {}, losses.MultiSimilarityLoss, {}
     yield "multi-similarity", {"alpha": 5.0, "beta": 20.0, "base": 0.1}, losses.MultiSimilarityLoss, {"alpha": 5.0, "beta": 20.0, "base": 0.1}
     yield from everywhere("multi-similarity", {}, losses.MultiSimilarityLoss, {})
@@ -115,11 +225,80 @@ def cases():
     settings = {"lambda-plus": 2.0, "lambda-minus": 0.5, "margin-plus": 0.3, "margin-minus": -0.2}
     yield "threshold-consistent-margin", settings, losses.ThresholdConsistentMarginLoss, {key.replace("-", "_"): value for key, value in settings.items()}
     yield from mined("threshold-consistent-margin", {}, losses.ThresholdConsistentMarginLoss, {})
+    yield "multiple-losses", {}, losses.MultipleLosses, {"losses": [losses.MultiSimilarityLoss(), losses.ContrastiveLoss()]}
+    yield (
+        "multiple-losses",
+        {"losses": [{"triplet-margin": {"margin": 0.5}}, {"nt-xent": {}}], "weights": [0.5, 2.0]},
+        losses.MultipleLosses,
+        {"losses": [losses.TripletMarginLoss(margin=0.5), losses.NTXentLoss()], "weights": [0.5, 2.0]},
+    )
+    yield "normalized-softmax", {}, losses.NormalizedSoftmaxLoss, SIZE
+    yield "normalized-softmax", {"temperature": 0.3}, losses.NormalizedSoftmaxLoss, {**SIZE, "temperature": 0.3}
+    yield "normalized-softmax", {}, losses.NormalizedSoftmaxLoss, SIZE, {"mined": "triplets"}
+    for ours, theirs in [
+        ("dot", distances.DotProductSimilarity()),
+        ({"dot": {"normalize": False}}, distances.DotProductSimilarity(normalize_embeddings=False)),
+        ({"lp": {}}, distances.LpDistance()),
+        ({"lp": {"power": 2.0, "normalize": False}}, distances.LpDistance(power=2, normalize_embeddings=False)),
+    ]:
+        yield "normalized-softmax", {"temperature": 0.3, "distance": ours}, losses.NormalizedSoftmaxLoss, {**SIZE, "temperature": 0.3, "distance": theirs}, {"batch": "mixed"}
+    yield "p2s-grad", {}, losses.P2SGradLoss, {"descriptors_dim": DIM, "num_classes": CLASSES}
+    yield "sub-center-arcface", {}, losses.SubCenterArcFaceLoss, SIZE
+    yield (
+        "sub-center-arcface",
+        {"margin": 70.0, "scale": 10.0, "sub-centers": 2},
+        losses.SubCenterArcFaceLoss,
+        {**SIZE, "margin": 70.0, "scale": 10.0, "sub_centers": 2},
+    )
+    yield "sub-center-arcface", {}, losses.SubCenterArcFaceLoss, SIZE, {"mined": "triplets"}
+    yield "sphereface", {}, losses.SphereFaceLoss, SIZE
+    yield "sphereface", {"margin": 2, "scale": 3.0}, losses.SphereFaceLoss, {**SIZE, "margin": 2, "scale": 3.0}
+    yield "sphereface", {}, losses.SphereFaceLoss, SIZE, {"mined": "pairs"}
+    yield "self-supervised", {}, losses.SelfSupervisedLoss, {"loss": losses.NTXentLoss()}, {"batch": "views"}
+    yield (
+        "self-supervised",
+        {"symmetric": False, "loss": {"triplet-margin": {"margin": 0.4}}},
+        losses.SelfSupervisedLoss,
+        {"loss": losses.TripletMarginLoss(margin=0.4), "symmetric": False},
+        {"batch": "views"},
+    )
+    yield "soft-triple", {}, losses.SoftTripleLoss, SIZE
+    yield (
+        "soft-triple",
+        {"centers-per-class": 3, "la": 5.0, "gamma": 0.3, "margin": 0.1},
+        losses.SoftTripleLoss,
+        {**SIZE, "centers_per_class": 3, "la": 5.0, "gamma": 0.3, "margin": 0.1},
+    )
+    yield "soft-triple", {}, losses.SoftTripleLoss, SIZE, {"mined": "triplets"}
+    yield (
+        "soft-triple",
+        {"centers-per-class": 3, "weight-regularizer": "sparse-centers", "weight-reg-weight": 0.2},
+        losses.SoftTripleLoss,
+        {**SIZE, "centers_per_class": 3, "weight_regularizer": regularizers.SparseCentersRegularizer(CLASSES, 3), "weight_reg_weight": 0.2},
+        {"batch": "mixed"},
+    )
+    yield "proxy-nca", {}, losses.ProxyNCALoss, SIZE
+    yield "proxy-nca", {"softmax-scale": 7.0}, losses.ProxyNCALoss, {**SIZE, "softmax_scale": 7.0}
+    yield "proxy-nca", {}, losses.ProxyNCALoss, SIZE, {"mined": "triplets"}
+    yield "proxy-nca", {}, losses.ProxyNCALoss, SIZE, {"mined": "pairs"}
+    yield "proxy-nca", {"distance": "cosine"}, losses.ProxyNCALoss, {**SIZE, "distance": distances.CosineSimilarity()}, {"batch": "mixed"}
+    yield "proxy-nca-original", {}, ProxyNca, {"with_own": False}
+    yield "proxy-nca-original", {"softmax-scale": 7.0}, ProxyNca, {"with_own": False, "scale": 7.0}
+    yield "proxy-nca-plus-plus", {}, ProxyNca, {"scale": 9.0}
+    yield "proxy-nca-plus-plus", {"temperature": 0.5}, ProxyNca, {"scale": 2.0}
     yield "triplet-margin", {}, losses.TripletMarginLoss, {}
     yield "triplet-margin", {"margin": 0.5, "swap": True}, losses.TripletMarginLoss, {"margin": 0.5, "swap": True}
     yield "triplet-margin", {"margin": 0.1, "smooth-loss": True}, losses.TripletMarginLoss, {"margin": 0.1, "smooth_loss": True}
     yield "triplet-margin", {"swap": True, "smooth-loss": True}, losses.TripletMarginLoss, {"swap": True, "smooth_loss": True}
     yield from everywhere("triplet-margin", {}, losses.TripletMarginLoss, {})
+    yield "vic-reg", {}, losses.VICRegLoss, {}, {"batch": "views"}
+    yield (
+        "vic-reg",
+        {"invariance-lambda": 3.0, "variance-mu": 40.0, "covariance-v": 0.5, "eps": 0.01},
+        losses.VICRegLoss,
+        {"invariance_lambda": 3.0, "variance_mu": 40.0, "covariance_v": 0.5, "eps": 0.01},
+        {"batch": "views"},
+    )
 
     yield "tuplet-margin", {}, losses.TupletMarginLoss, {}
     yield "tuplet-margin", {"margin": 20.0, "scale": 4.0}, losses.TupletMarginLoss, {"margin": 20, "scale": 4}
@@ -194,7 +373,7 @@ def mined(name, settings, loss, arguments):
 
 def parameters_of(loss):
     """The parameter as rows: a view to read and write, or none."""
-    for name, transposed in [("proxies", False), ("W", True), ("fc", True)]:  # W and fc are kept as [dim, rows]
+    for name, transposed in [("proxies", False), ("W", True), ("fc", True), ("weight", True)]:  # the last three are kept as [dim, rows]
         if isinstance(getattr(loss, name, None), torch.nn.Parameter):
             return getattr(loss, name), transposed
     beta = getattr(loss, "beta", None)
@@ -205,7 +384,7 @@ def evaluate(name, settings, loss_class, arguments, batch, mined, sets, table):
     torch.manual_seed(0)
     loss = loss_class(**arguments)
     case = {"config": {name: settings}, "batch": batch}
-    rows, labels = sets["mixed" if batch == "references" else batch]
+    rows, labels = sets["mixed" if batch in ("references", "views") else batch]
     rows = torch.tensor(rows, requires_grad=True)
     inputs = [rows, torch.tensor(labels)]
     if mined is not None:
@@ -230,8 +409,17 @@ def evaluate(name, settings, loss_class, arguments, batch, mined, sets, table):
             values = torch.tensor(table[:count])
             parameter.data = values.T.clone() if transposed else values
             case["parameters"] = values.tolist()
+    if batch == "views":  # two views of the same items, without labels
+        references = torch.tensor(sets["views"][0], requires_grad=True)
+        inputs = [rows, references] if name == "self-supervised" else [rows, None, None, references]
+    if name == "manifold":  # our labels are its meta-classes
+        inputs = [rows, None, torch.tensor(labels) % loss.K]
+        torch.Tensor.float = torch.Tensor.double  # it inverts in single precision
+    if name == "p2s-grad":  # its weights end up 1e-7 short of length 1
+        torch.Tensor.renorm = lambda weights, p, dim, most: most * torch.nn.functional.normalize(weights, p, dim=1 - dim)
     value = loss(*inputs)
     value.backward()
+    torch.Tensor.float, torch.Tensor.renorm = SINGLE, RENORM
     case["value"] = value.item()
     case["embedding_gradient"] = rows.grad.tolist()
     if references is not None:
@@ -240,6 +428,9 @@ def evaluate(name, settings, loss_class, arguments, batch, mined, sets, table):
     if parameter is not None:
         gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
         gradient = gradient.T if transposed else gradient
+        if name == "p2s-grad":  # it renormalises its weights and leaves the slope along them in: take the true slope
+            unit = torch.nn.functional.normalize(values, dim=1)
+            gradient = (gradient - (gradient * unit).sum(1, keepdim=True) * unit) / values.norm(dim=1, keepdim=True)
         case["parameter_gradient"] = gradient.reshape(len(case["parameters"]), -1).tolist()
     numbers = [case["value"], *rows.grad.flatten().tolist()]
     if not all(math.isfinite(number) for number in numbers):
@@ -258,6 +449,8 @@ def main():
     sets = {name: (draw(len(labels)), labels) for name, labels in {**BATCHES, "references": REFERENCES}.items()}
     table = generator.normal(size=(4 * CLASSES, DIM)).tolist()  # enough for a few proxies per class
     sets["square"] = (draw(len(SQUARE)), SQUARE)
+    table = generator.normal(size=(60, DIM)).tolist()  # enough for several proxies per class
+    sets["views"] = draw(len(sets["mixed"][1])), sets["mixed"][1]
     found = []
     for name, settings, loss_class, arguments, *where in cases():
         where = where[0] if where else {}

@@ -103,15 +103,15 @@ fn golden_values_and_gradients() {
         case.config
             .validate()
             .unwrap_or_else(|problem| panic!("{what}: {problem}"));
-        let against_references = case.batch == "references";
+        let against_references = ["references", "views"].contains(&case.batch.as_str());
         let anchors = &golden.sets[if against_references { "mixed" } else { &case.batch }];
         let dim = anchors.embeddings[0].len();
         let leaf = |set: &Set| matrix(&set.embeddings.concat(), dim).require_grad();
         let embeddings = leaf(anchors);
-        let references = against_references.then(|| leaf(&golden.sets["references"]));
+        let references = against_references.then(|| leaf(&golden.sets[&case.batch]));
         let mut comparison = Comparison::within(ItemSet::new(embeddings.clone(), anchors.labels.clone()));
         if let Some(references) = &references {
-            let set = ItemSet::new(references.clone(), golden.sets["references"].labels.clone());
+            let set = ItemSet::new(references.clone(), golden.sets[&case.batch].labels.clone());
             comparison.references = Some(set);
         }
         comparison.mined = case.mined.as_ref().map(|mined| match &golden.mined[mined] {
@@ -183,7 +183,7 @@ fn differences(at: &[f64], value: impl Fn(&[f64]) -> f64) -> Vec<f64> {
 const DIM: usize = 4;
 const CLASSES: usize = 5;
 const LABELS: [u32; 8] = [0, 3, 1, 0, 1, 3, 3, 4];
-const REFERENCE_LABELS: [u32; 6] = [1, 3, 0, 2, 3, 0];
+const REFERENCE_LABELS: [u32; 8] = [1, 3, 0, 2, 3, 0, 4, 1]; // as many as anchors: some losses compare views
 
 /// Every loss as it is, and every way to compose it.
 fn compositions() -> Vec<LossConfig> {
@@ -314,14 +314,19 @@ fn check_gradients(config: &LossConfig, number: u64, with_references: bool, mine
     let tracked = comparison(anchors.clone(), references.clone());
     loss.check(&tracked)
         .unwrap_or_else(|problem| panic!("{what}: {problem}"));
-    let value = loss.forward(&tracked);
+    // Copies: running statistics of the loss stay where they were.
+    let value = loss.clone().forward(&tracked);
     let gradients = value.backward();
     let slopes = |at: &Tensor<2>| {
         at.grad(&gradients)
             .map_or_else(|| vec![0.0; at.dims().iter().product()], |x| host(&x))
     };
     let value_at = |loss: &gradus::losses::Loss, rows: &[f64], references: &[f64]| {
-        scalar(&loss.forward(&comparison(matrix(rows, DIM), matrix(references, DIM))))
+        scalar(
+            &loss
+                .clone()
+                .forward(&comparison(matrix(rows, DIM), matrix(references, DIM))),
+        )
     };
     let expected = differences(&rows, |rows| value_at(&loss, rows, &reference_rows));
     near(&slopes(&anchors), &expected, 1e-6, &what);

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::parameters::replaced;
+use super::softmax::{cross_entropy_with, own_entries};
 use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
 use crate::distances::DistanceConfig;
 use crate::initial;
-use crate::numerics::{log_sum_exp, safe_sqrt};
-use crate::tensor::{Device, Module, Param, Tensor};
+use crate::numerics::safe_sqrt;
+use crate::tensor::{Bool, Device, Module, Param, Tensor};
 
 /// Settings of [`ArcfaceLoss`]; defaults are the paper's (margin 0.5 rad) as pytorch-metric-learning writes them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,21 +82,9 @@ impl MetricLoss for ArcfaceLoss {
         if classes == 0 {
             return vec![];
         }
-        let margin = self.config.margin.to_radians();
         let own = view.class_mask(classes);
         let cosines = view.distances_to(proxies); // [batch, classes]
-        let cosine = cosines.clone().mask_fill(own.clone().bool_not(), 0.0).sum_dim(1); // [batch, 1]
-        let sine = safe_sqrt(cosine.clone().neg().add_scalar(1.0) * cosine.clone().add_scalar(1.0));
-        let shifted = cosine.clone().mul_scalar(margin.cos()) - sine.mul_scalar(margin.sin());
-        let beyond = cosine.clone().without_autodiff().lower_scalar(-margin.cos());
-        let target = shifted
-            .mask_where(beyond, cosine.sub_scalar(margin * margin.sin()))
-            .mul_scalar(self.config.scale);
-        let shape = cosines.dims();
-        let logits = cosines
-            .mul_scalar(self.config.scale)
-            .mask_where(own, target.clone().expand(shape));
-        let costs = log_sum_exp(logits, 1) - target;
+        let costs = costs(cosines, own, self.config.margin, self.config.scale);
         vec![Term::elements("loss", costs * view.anchor_weights())]
     }
 
@@ -109,6 +98,21 @@ impl MetricLoss for ArcfaceLoss {
             config: self.config,
         }
     }
+}
+
+/// ArcFace's costs `[batch, 1]` of cosines `[batch, classes]`; the margin in degrees.
+pub(super) fn costs(cosines: Tensor<2>, own: Tensor<2, Bool>, margin: f64, scale: f64) -> Tensor<2> {
+    let target = own_entries(&cosines, &own);
+    let target = widened(target, margin.to_radians()).mul_scalar(scale);
+    cross_entropy_with(cosines.mul_scalar(scale), own, target)
+}
+
+/// The cosine of an angle widened by a margin in radians, `cosine - margin sin(margin)` where that would pass 180 degrees.
+pub(super) fn widened(cosine: Tensor<2>, margin: f64) -> Tensor<2> {
+    let sine = safe_sqrt(cosine.clone().neg().add_scalar(1.0) * cosine.clone().add_scalar(1.0));
+    let shifted = cosine.clone().mul_scalar(margin.cos()) - sine.mul_scalar(margin.sin());
+    let beyond = cosine.clone().without_autodiff().lower_scalar(-margin.cos());
+    shifted.mask_where(beyond, cosine.sub_scalar(margin * margin.sin()))
 }
 
 #[cfg(test)]

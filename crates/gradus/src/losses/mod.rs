@@ -32,6 +32,7 @@ mod parameters;
 mod reducers;
 mod regularizers;
 mod rows;
+mod softmax;
 mod terms;
 #[cfg(test)]
 mod testing;
@@ -60,6 +61,15 @@ pub trait MetricLoss: Module {
     /// # Panics
     /// If a label has no proxy in a loss that has one per class.
     fn terms(&self, view: &View<'_>) -> Vec<Term>;
+
+    /// What the loss itself asks of a comparison, beside what [`Accepts`] says.
+    ///
+    /// # Errors
+    /// A sentence that names the loss, what does not fit and what to do.
+    fn check(&self, comparison: &Comparison) -> Result<(), String> {
+        let _ = comparison;
+        Ok(())
+    }
 
     /// The parameters: one row per proxy, `[rows, dim]` (not normalised, tracked leaf), the proxies of a class together;
     /// a loss that learns a vector keeps it as a column `[rows, 1]`.
@@ -466,7 +476,7 @@ impl Loss {
                 ));
             }
         }
-        Ok(())
+        self.base.check(comparison)
     }
 
     /// The name in configuration files.
@@ -490,17 +500,23 @@ impl Loss {
         }
     }
 
-    /// Replaces the proxies by the given rows `[classes, dim]`, such as class means; a loss without one proxy per class
-    /// stays as it is.
+    /// Whether the loss has proxies by class, one or several, so that they can start at class means.
+    #[must_use]
+    pub fn has_proxies(&self) -> bool {
+        self.composition.proxies_per_class.is_some()
+    }
+
+    /// Replaces the proxies by the given rows `[classes, dim]`, such as class means; a loss without proxies by class stays as
+    /// it is. Several proxies of a class start near its row: with normal noise from a fixed seed, a tenth as long as the row.
     ///
     /// # Panics
     /// If the shapes differ.
     #[must_use]
     pub fn with_proxies(self, proxies: Tensor<2>) -> Self {
-        if self.composition.proxies_per_class == Some(1) {
-            self.with_parameters(proxies)
-        } else {
-            self
+        match self.composition.proxies_per_class {
+            Some(1) => self.with_parameters(proxies),
+            Some(per_class) => self.with_parameters(parameters::repeated(&proxies, per_class)),
+            None => self,
         }
     }
 
@@ -663,6 +679,12 @@ macro_rules! register_losses {
                 }
             }
 
+            fn check(&self, comparison: &Comparison) -> Result<(), String> {
+                match self {
+                    $(Self::$variant(loss) => loss.check(comparison),)+
+                }
+            }
+
             fn parameters(&self) -> Option<Tensor<2>> {
                 match self {
                     $(Self::$variant(loss) => loss.parameters(),)+
@@ -698,38 +720,57 @@ macro_rules! register_losses {
 
 // Sorted; the only place that lists losses.
 register_losses! {
+    Adaface "adaface" => adaface::{AdafaceConfig, AdafaceLoss},
     Angular "angular" => angular::{AngularConfig, AngularLoss},
     Arcface "arcface" => arcface::{ArcfaceConfig, ArcfaceLoss},
     CentroidTriplet "centroid-triplet" => centroid_triplet::{CentroidTripletConfig, CentroidTripletLoss},
     Circle "circle" => circle::{CircleConfig, CircleLoss},
     Contrastive "contrastive" => contrastive::{ContrastiveConfig, ContrastiveLoss},
+    Cosface "cosface" => cosface::{CosfaceConfig, CosfaceLoss},
+    Curricularface "curricularface" => curricularface::{CurricularfaceConfig, CurricularfaceLoss},
+    DynamicSoftMargin "dynamic-soft-margin" => dynamic_soft_margin::{DynamicSoftMarginConfig, DynamicSoftMarginLoss},
     FastAp "fast-ap" => fast_ap::{FastApConfig, FastApLoss},
     GeneralizedLiftedStructure "generalized-lifted-structure" => generalized_lifted_structure::{
         GeneralizedLiftedStructureConfig, GeneralizedLiftedStructureLoss
     },
     Histogram "histogram" => histogram::{HistogramConfig, HistogramLoss},
+    Instance "instance" => instance::{InstanceConfig, InstanceLoss},
     IntraPairVariance "intra-pair-variance" => intra_pair_variance::{IntraPairVarianceConfig, IntraPairVarianceLoss},
+    LargeMarginSoftmax "large-margin-softmax" => large_margin_softmax::{LargeMarginSoftmaxConfig, LargeMarginSoftmaxLoss},
     LiftedStructure "lifted-structure" => lifted_structure::{LiftedStructureConfig, LiftedStructureLoss},
+    Manifold "manifold" => manifold::{ManifoldConfig, ManifoldLoss},
     Margin "margin" => margin::{MarginConfig, MarginLoss},
+    Matryoshka "matryoshka" => matryoshka::{MatryoshkaConfig, MatryoshkaLoss},
     MultiSimilarity "multi-similarity" => multi_similarity::{MultiSimilarityConfig, MultiSimilarityLoss},
+    MultipleLosses "multiple-losses" => multiple_losses::{MultipleLossesConfig, MultipleLosses},
     NPairs "n-pairs" => n_pairs::{NPairsConfig, NPairsLoss},
     Nca "nca" => nca::{NcaConfig, NcaLoss},
+    NormalizedSoftmax "normalized-softmax" => normalized_softmax::{NormalizedSoftmaxConfig, NormalizedSoftmaxLoss},
     NtXent "nt-xent" => nt_xent::{NtXentConfig, NtXentLoss},
+    P2sGrad "p2s-grad" => p2s_grad::{P2sGradConfig, P2sGradLoss},
     Pnp "pnp" => pnp::{PnpConfig, PnpLoss},
     ProxyAnchor "proxy-anchor" => proxy_anchor::{ProxyAnchorConfig, ProxyAnchorLoss},
+    ProxyNca "proxy-nca" => proxy_nca::{ProxyNcaConfig, ProxyNcaLoss},
+    ProxyNcaOriginal "proxy-nca-original" => proxy_nca_original::{ProxyNcaOriginalConfig, ProxyNcaOriginalLoss},
+    ProxyNcaPlusPlus "proxy-nca-plus-plus" => proxy_nca_plus_plus::{ProxyNcaPlusPlusConfig, ProxyNcaPlusPlusLoss},
     RankedList "ranked-list" => ranked_list::{RankedListConfig, RankedListLoss},
     RecallAtK "recall-at-k" => recall_at_k::{RecallAtKConfig, RecallAtKLoss},
     Roadmap "roadmap" => roadmap::{RoadmapConfig, RoadmapLoss},
+    SelfSupervised "self-supervised" => self_supervised::{SelfSupervisedConfig, SelfSupervisedLoss},
     SignalToNoiseRatioContrastive "signal-to-noise-ratio-contrastive" => signal_to_noise_ratio_contrastive::{
         SignalToNoiseRatioContrastiveConfig, SignalToNoiseRatioContrastiveLoss
     },
     SmoothAp "smooth-ap" => smooth_ap::{SmoothApConfig, SmoothApLoss},
+    SoftTriple "soft-triple" => soft_triple::{SoftTripleConfig, SoftTripleLoss},
+    Sphereface "sphereface" => sphereface::{SpherefaceConfig, SpherefaceLoss},
+    SubCenterArcface "sub-center-arcface" => sub_center_arcface::{SubCenterArcfaceConfig, SubCenterArcfaceLoss},
     SupCon "sup-con" => sup_con::{SupConConfig, SupConLoss},
     ThresholdConsistentMargin "threshold-consistent-margin" => threshold_consistent_margin::{
         ThresholdConsistentMarginConfig, ThresholdConsistentMarginLoss
     },
     TripletMargin "triplet-margin" => triplet_margin::{TripletMarginConfig, TripletMarginLoss},
     TupletMargin "tuplet-margin" => tuplet_margin::{TupletMarginConfig, TupletMarginLoss},
+    VicReg "vic-reg" => vic_reg::{VicRegConfig, VicRegLoss},
 }
 
 impl Default for LossConfig {
@@ -787,7 +828,8 @@ mod contract {
     /// Value and gradient of a loss, both checked to be finite.
     fn evaluate(config: &LossConfig, loss: &Loss, values: Vec<f32>, labels: &[u32], case: &str) -> (f64, Vec<f32>) {
         let embeddings = embeddings(values);
-        let value = loss.forward(&comparison(config, embeddings.clone(), labels));
+        // A copy: running statistics of the loss stay where they were.
+        let value = loss.clone().forward(&comparison(config, embeddings.clone(), labels));
         assert_eq!(value.dims(), [1]);
         assert!(value.is_tracked(), "{config:?} on {case}: not tracked");
         let number = scalar(&value);

@@ -283,6 +283,7 @@ impl ReducerConfig {
         };
         let class = |row: usize| match rows {
             Rows::Classes => Some(row),
+            Rows::Others => None,
             Rows::Anchors => context.classes.map(|classes| classes[row] as usize),
         };
         let weight = |row| class(row).and_then(|class| weights.get(class).copied()).unwrap_or(1.0);

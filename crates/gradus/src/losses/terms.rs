@@ -28,6 +28,8 @@ pub enum Rows {
     Anchors,
     /// Row `c` is class `c`.
     Classes,
+    /// Rows are no items, but axes of the embeddings for instance.
+    Others,
 }
 
 /// The values of a term.
@@ -125,6 +127,15 @@ impl Term {
     pub fn of_classes(mut self) -> Self {
         if let Values::Dense { rows, .. } = &mut self.values {
             *rows = Rows::Classes;
+        }
+        self
+    }
+
+    /// Says that rows are neither anchors nor classes.
+    #[must_use]
+    pub fn of_no_item(mut self) -> Self {
+        if let Values::Dense { rows, .. } = &mut self.values {
+            *rows = Rows::Others;
         }
         self
     }
@@ -307,6 +318,45 @@ impl Triplets {
         match &self.choice.listed {
             Some(triplets) => self.listed_total(triplets, bounds, factor),
             None => self.streamed_total(bounds, factor, LARGEST_BLOCK),
+        }
+    }
+
+    /// Shows the sum of both entries of all triplets with their weights, block by block and outside autodiff.
+    pub(super) fn visit_sums(&self, mut look: impl FnMut(Tensor<3>, Tensor<3>)) {
+        let [rows, columns] = self.positive.dims();
+        let (positive, negative) = (
+            self.positive.clone().without_autodiff(),
+            self.negative.clone().without_autodiff(),
+        );
+        if let Some(triplets) = &self.choice.listed {
+            let count = triplets.len();
+            let read = |matrix: Tensor<2>, index: &dyn Fn(&[u32; 3]) -> u32| {
+                let cells: Vec<i64> = triplets
+                    .iter()
+                    .map(|triplet| i64::from(triplet[0]) * columns as i64 + i64::from(index(triplet)))
+                    .collect();
+                let cells = Tensor::<1, Int>::from_data(TensorData::new(cells, [count]), &matrix.device());
+                matrix.reshape([rows * columns]).select(0, cells).reshape([count, 1, 1])
+            };
+            if count > 0 {
+                let sums: Tensor<3> = read(positive, &|triplet| triplet[1]) + read(negative, &|triplet| triplet[2]);
+                let weights = sums.ones_like();
+                look(sums, weights);
+            }
+            return;
+        }
+        let slots = Slots::of(&self.choice.pairs, [rows, columns], &positive);
+        let positive = positive.gather(1, slots.index);
+        let step = (LARGEST_BLOCK / (slots.width * columns).max(1)).clamp(1, rows.max(1));
+        for start in (0..rows).step_by(step) {
+            let block = |matrix: &Tensor<2>, dim: usize| {
+                let rows = matrix.clone().narrow(0, start, step.min(rows - start));
+                rows.unsqueeze_dim::<3>(dim)
+            };
+            look(
+                block(&positive, 2) + block(&negative, 1),
+                block(&slots.weights, 2) * block(&self.choice.pairs.negative, 1),
+            );
         }
     }
 

@@ -35,3 +35,12 @@ pub(crate) fn near(found: f64, expected: f64) {
         "{found} is not {expected}"
     );
 }
+
+/// Rows of some length that point where the angles say.
+pub(crate) fn directions(angles: &[f64], length: f64) -> Tensor<2> {
+    let values = angles
+        .iter()
+        .flat_map(|angle| [(length * angle.cos()) as f32, (length * angle.sin()) as f32])
+        .collect();
+    matrix(values, [angles.len(), 2])
+}

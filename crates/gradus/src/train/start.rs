@@ -60,7 +60,7 @@ pub fn class_mean_proxies(
     classes: usize,
     device: &Device,
 ) -> MetricModel {
-    if model.loss.proxies().is_none() {
+    if !model.loss.has_proxies() {
         return model;
     }
     let dim = embeddings.dim;

@@ -231,7 +231,7 @@ impl<'a> Trainer<'a> {
         })?;
         let mut model = model;
         let principal = self.config.model.initial == HeadStart::Pca && self.config.model.head == HeadConfig::Linear;
-        let class_means = self.config.train.proxies == ProxyStart::ClassMeans && model.loss.proxies().is_some();
+        let class_means = self.config.train.proxies == ProxyStart::ClassMeans && model.loss.has_proxies();
         if principal || class_means {
             let what = "features of the training images";
             let features = self.embed_training(&model.embedder, Output::Features, what, observer)?;

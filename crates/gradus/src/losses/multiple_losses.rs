@@ -1,0 +1,130 @@
+//! Several losses at once: their weighted sum.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Accepts, ContrastiveConfig, DistanceNeed, Loss, LossConfig, MetricLoss, MetricLossConfig, MultiSimilarityConfig, Term,
+    Unit, View, check,
+};
+use crate::batch::Comparison;
+use crate::tensor::{Device, Module};
+
+/// Settings of [`MultipleLosses`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MultipleLossesConfig {
+    /// The losses, one table `[[loss.multiple-losses.losses]]` with the section of one loss each; multi-similarity and
+    /// contrastive.
+    pub losses: Vec<LossConfig>,
+    /// What each loss is multiplied by; none: 1.
+    pub weights: Vec<f64>,
+}
+
+impl Default for MultipleLossesConfig {
+    fn default() -> Self {
+        Self {
+            losses: vec![
+                MultiSimilarityConfig::default().into(),
+                ContrastiveConfig::default().into(),
+            ],
+            weights: vec![],
+        }
+    }
+}
+
+impl MetricLossConfig for MultipleLossesConfig {
+    type Loss = MultipleLosses;
+    const SUMMARY: &'static str = "weighted sum of several losses";
+    const PAPER: &'static str = "Musgrave et al., PyTorch Metric Learning, arXiv";
+    const YEAR: u16 = 2020;
+    const ACCEPTS: Accepts = Accepts {
+        distances: DistanceNeed::Nothing,
+        ..Accepts::PAIRS
+    };
+    const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Reduced)];
+
+    fn validate(&self) -> Result<(), String> {
+        if self.losses.is_empty() {
+            return Err("loss.multiple-losses.losses is empty; give at least one loss.".into());
+        }
+        for (number, loss) in self.losses.iter().enumerate() {
+            loss.validate()
+                .map_err(|problem| format!("loss.multiple-losses.losses[{number}]: {problem}"))?;
+        }
+        check::weights("multiple-losses", &self.weights, self.losses.len(), "losses")
+    }
+
+    fn init(&self, dim: usize, classes: usize, seed: u64, device: &Device) -> MultipleLosses {
+        MultipleLosses {
+            losses: (seed..)
+                .zip(&self.losses)
+                .map(|(seed, loss)| loss.init(dim, classes, seed, device))
+                .collect(),
+            weights: self.weights.clone(),
+        }
+    }
+}
+
+/// The weighted sum of several losses on the same comparison (the wrapper of that name in Musgrave et al., PyTorch Metric
+/// Learning, arXiv 2020).
+///
+/// Each loss keeps its parameters (which do not start at class means), distance, reducer and regularisers, and says what it
+/// cannot look at. What was mined is the same for all.
+///
+/// # Shapes
+/// Those of the losses.
+#[derive(Module, Debug)]
+pub struct MultipleLosses {
+    losses: Vec<Loss>,
+    #[module(skip)]
+    weights: Vec<f64>,
+}
+
+impl MetricLoss for MultipleLosses {
+    fn check(&self, comparison: &Comparison) -> Result<(), String> {
+        self.losses.iter().try_for_each(|loss| loss.check(comparison))
+    }
+
+    fn terms(&self, view: &View<'_>) -> Vec<Term> {
+        let mut sum = view.zero();
+        for (index, loss) in self.losses.iter().enumerate() {
+            let weight = self.weights.get(index).copied().unwrap_or(1.0);
+            sum = sum + loss.forward(view.comparison()).mul_scalar(weight);
+        }
+        vec![Term::reduced("loss", sum)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::losses::testing::{circle, near, scalar};
+
+    #[test]
+    fn is_the_weighted_sum() {
+        let batch = circle(&[0.0, 0.5, 0.6, 2.0], &[0, 0, 1, 1]);
+        let value = |config: &LossConfig| scalar(&config.init(2, 2, 0, &Device::flex()).forward_batch(&batch));
+        let both = MultipleLossesConfig {
+            weights: vec![0.5, 3.0],
+            ..Default::default()
+        };
+        let expected = 0.5 * value(&both.losses[0]) + 3.0 * value(&both.losses[1]);
+        near(value(&both.into()), expected);
+    }
+
+    #[test]
+    fn is_read_from_a_list_of_sections() {
+        let text = "weights = [1.0, 0.1]\n[[losses]]\n[losses.cosface]\nmargin = 0.2\n[[losses]]\n[losses.contrastive]\n\
+                    distance = \"cosine\"\n";
+        let read: MultipleLossesConfig = toml::from_str(text).expect("reads");
+        read.validate().expect("valid");
+        assert_eq!(read.losses[0].name(), "cosface");
+        let none = MultipleLossesConfig {
+            losses: vec![],
+            weights: vec![],
+        };
+        assert!(none.validate().expect_err("empty").contains("at least one"));
+        let message = toml::from_str::<MultipleLossesConfig>("[[losses]]\n[losses.cosfase]\n").expect_err("unknown");
+        assert!(message.to_string().contains("cosfase"), "{message}");
+    }
+}
