@@ -1,5 +1,7 @@
 //! The program as a user runs it: a whole run in seconds, resuming, files that others read, and bad input.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

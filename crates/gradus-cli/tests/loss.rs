@@ -1,5 +1,7 @@
 //! `gradus loss` as a user runs it: numbers, gradients, and bad input.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -23,10 +23,10 @@ pub fn matrix(distance: &DistanceConfig, query: Tensor<2>, reference: Option<Ten
         }
         DistanceConfig::Dot { normalize: false } => products(both(|rows| rows, query, reference)),
         DistanceConfig::Lp {
-            p,
+            p: 2.0,
             power,
             normalize: unit,
-        } if p == 2.0 => {
+        } => {
             let squares = if unit {
                 squared_between_unit(both(normalize, query, reference))
             } else {

@@ -161,8 +161,9 @@ fn difference(found: &[f64], expected: &[f64], tolerance: f64) -> Option<String>
         return Some(format!("{} numbers instead of {}", found.len(), expected.len()));
     }
     let mut pairs = found.iter().zip(expected).enumerate();
-    let wrong =
-        pairs.find(|(_, (found, expected))| !((*found - *expected).abs() <= tolerance * expected.abs().max(1.0)));
+    // A NaN is within no tolerance.
+    let within = |found: f64, expected: f64| (found - expected).abs() <= tolerance * expected.abs().max(1.0);
+    let wrong = pairs.find(|(_, (found, expected))| !within(**found, **expected));
     wrong.map(|(position, (found, expected))| format!("entry {position}: {found} is not {expected}"))
 }
 

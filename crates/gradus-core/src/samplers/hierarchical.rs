@@ -268,8 +268,11 @@ fn binomial(n: usize, k: usize) -> usize {
 /// All sets of `size` numbers below `count`, ascending.
 fn combinations(count: usize, size: usize) -> Vec<Vec<usize>> {
     let mut all = Vec::new();
+    if size > count {
+        return all;
+    }
     let mut current: Vec<usize> = (0..size).collect();
-    while size <= count {
+    loop {
         all.push(current.clone());
         let Some(at) = (0..size).rev().find(|&at| current[at] < count - size + at) else {
             break;

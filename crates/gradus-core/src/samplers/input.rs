@@ -59,7 +59,7 @@ impl<'a> SamplerInput<'a> {
     /// The embeddings, which `sampler` cannot do without.
     pub(super) fn needed_embeddings(&self, sampler: &'static str) -> Result<&'a EmbeddingSet, SamplerError> {
         let set = self.embeddings.ok_or(SamplerError::NoEmbeddings { sampler })?;
-        self.same_length("embeddings", if set.dim == 0 { 0 } else { set.values.len() / set.dim })?;
+        self.same_length("embeddings", set.values.len().checked_div(set.dim).unwrap_or(0))?;
         Ok(set)
     }
 

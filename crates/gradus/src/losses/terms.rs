@@ -33,6 +33,8 @@ pub enum Rows {
 }
 
 /// The values of a term.
+// A loss makes a handful of them: their size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Values {
     /// One value per row or pair with its weight, 0 where there is none; values without weight are never looked at, but
