@@ -243,8 +243,8 @@ pub enum TeacherSpace {
     /// The trunk's last feature map at 4 x 4 positions, centred on the batch: it orders by pose and place too, which pooled
     /// features forget.
     Map,
-    /// No network at all: the image averaged to 8 x 8 pixels, each channel without its mean. For networks that start from
-    /// random weights, which know nothing yet that could be kept.
+    /// No network at all: colours at 8 x 8 places and edges at 4 x 4. For networks that start from random weights, which know
+    /// nothing yet that could be kept.
     Thumbnail,
 }
 
