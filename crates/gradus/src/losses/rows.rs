@@ -174,3 +174,58 @@ impl Ranking {
 pub(super) fn count_of(ahead: Tensor<3>, set: Tensor<2>) -> Tensor<2> {
     (ahead * set.unsqueeze_dim::<3>(1)).sum_dim(2).squeeze_dim::<2>(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Device;
+
+    fn tracked(values: &[f32], shape: [usize; 2]) -> Tensor<2> {
+        let data = TensorData::new(values.to_vec(), shape);
+        Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
+    }
+
+    fn host(x: &Tensor<2>) -> Vec<f32> {
+        x.try_to_vec_as::<f32>().expect("floats")
+    }
+
+    #[test]
+    fn values_and_slopes_do_not_depend_on_blocks() {
+        let numbers: Vec<f32> = (0..12).map(|i| (i as f32).sin()).collect();
+        let found: Vec<_> = [1, LARGEST_BLOCK / 2, usize::MAX]
+            .into_iter()
+            .map(|cells| {
+                let leaf = tracked(&numbers, [4, 3]);
+                let value = by_rows(&leaf, cells, |_, block| block.exp().sum_dim(1).square());
+                let weights = Tensor::from_data([[1.0], [2.0], [3.0], [4.0]], &Device::flex());
+                let slopes = leaf.grad(&(value.clone() * weights).sum().backward()).expect("tracked");
+                (host(&value), host(&slopes))
+            })
+            .collect();
+        assert_eq!(found[0], found[1]);
+        assert_eq!(found[0], found[2]);
+        for (row, value) in found[0].0.iter().enumerate() {
+            let sum: f32 = numbers[row * 3..][..3].iter().map(|x| x.exp()).sum();
+            assert!((value / sum.powi(2) - 1.0).abs() < 1e-5);
+            let slope = 2.0 * (row + 1) as f32 * sum * numbers[row * 3].exp();
+            assert!((found[0].1[row * 3] / slope - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn nothing_is_no_summand() {
+        let none = f32::NEG_INFINITY;
+        let (x, y) = (tracked(&[1.0, none, none], [3, 1]), tracked(&[2.0, 3.0, none], [3, 1]));
+        let sum = log_add_exp(x.clone(), y.clone(), [3, 1]);
+        let expected = [(1.0f32.exp() + 2.0f32.exp()).ln(), 3.0, 0.0];
+        for (found, expected) in host(&sum).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+        let gradients = sum.sum().backward();
+        let slopes = [x, y].map(|leaf| host(&leaf.grad(&gradients).expect("tracked")));
+        let share = 1.0 / (1.0 + 1.0f32.exp());
+        for (found, expected) in slopes.concat().iter().zip([share, 0.0, 0.0, 1.0 - share, 1.0, 0.0]) {
+            assert!((found - expected).abs() < 1e-6, "{slopes:?}");
+        }
+    }
+}
