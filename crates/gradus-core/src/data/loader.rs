@@ -41,6 +41,9 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Batches made ahead of the one being used (default 2).
     pub prefetch: usize,
+    /// Batches at the start that were used before and are not made again (default 0): a resumed epoch hands in all of its
+    /// batches, so that the views of repeated items are those of an epoch that was not interrupted.
+    pub skip: usize,
     /// Seed of all views (default 0).
     pub seed: u64,
     /// Which views are made (default: evaluation).
@@ -56,6 +59,7 @@ impl Default for LoaderOptions {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             prefetch: 2,
+            skip: 0,
             seed: 0,
             mode: Mode::Evaluate,
             pixel_limit: DEFAULT_PIXEL_LIMIT,
@@ -214,9 +218,14 @@ struct Views {
 impl Loader {
     /// Starts making `batches` (positions in `items`) with the given transform.
     #[must_use]
-    pub fn start(items: Arc<[Item]>, batches: Vec<Vec<usize>>, transform: Transform, options: LoaderOptions) -> Self {
+    pub fn start(
+        items: Arc<[Item]>,
+        mut batches: Vec<Vec<usize>>,
+        transform: Transform,
+        options: LoaderOptions,
+    ) -> Self {
         let mut times: HashMap<usize, u64> = HashMap::new();
-        let occurrences = batches
+        let mut occurrences: Vec<Vec<u64>> = batches
             .iter()
             .map(|batch| {
                 let mut count = |item: &usize| {
@@ -227,6 +236,9 @@ impl Loader {
                 batch.iter().map(&mut count).collect()
             })
             .collect();
+        let skip = options.skip.min(batches.len());
+        batches.drain(..skip);
+        occurrences.drain(..skip);
         let threads = options.threads.min(batches.iter().map(Vec::len).sum());
         let state = State {
             next: (0, 0),
@@ -616,6 +628,10 @@ mod tests {
         assert_ne!(repeated[0].images[..view], repeated[0].images[view..]);
         assert_ne!(repeated[0].images[view..], repeated[1].images[..]);
         assert_eq!(repeated[0].images[..view], first[0].images[view..2 * view]);
+        // An epoch that goes on after its first batch sees the third view of the item, not the first one again.
+        let options = LoaderOptions { skip: 1, ..train(0, 2) };
+        let rest = all(&items, vec![vec![1, 1], vec![1]], options);
+        assert_eq!(bits(&rest), bits(&repeated[1..]));
     }
 
     #[test]

@@ -49,7 +49,14 @@ impl Images {
     /// Starts loading batches of items.
     #[must_use]
     pub fn load(&self, batches: Vec<Vec<usize>>, mode: Mode, seed: u64) -> Loader {
+        self.load_after(0, batches, mode, seed)
+    }
+
+    /// Starts loading the batches of an epoch after the first `skip`, which were used before it was interrupted.
+    #[must_use]
+    pub fn load_after(&self, skip: usize, batches: Vec<Vec<usize>>, mode: Mode, seed: u64) -> Loader {
         let mut options = LoaderOptions {
+            skip,
             seed,
             mode,
             cache: Some(Arc::clone(&self.cache)),

@@ -450,18 +450,18 @@ impl<'a> Trainer<'a> {
         let batches = self.batches(epoch);
         let steps = batches.len();
         let items = |batch: &[usize]| batch.iter().map(|&row| self.data.train[row]).collect::<Vec<_>>();
-        let rest: Vec<Vec<usize>> = batches[self.position.step.min(steps)..]
-            .iter()
-            .map(|batch| items(batch))
-            .collect();
-        let labels: Vec<Arc<[u32]>> = batches[self.position.step.min(steps)..]
+        let done = self.position.step.min(steps);
+        let all: Vec<Vec<usize>> = batches.iter().map(|batch| items(batch)).collect();
+        let rest = all[done..].to_vec();
+        let labels: Vec<Arc<[u32]>> = batches[done..]
             .iter()
             .map(|batch| batch.iter().map(|&row| self.data.train_labels[row]).collect())
             .collect();
         let mut loader = self.frozen.is_none().then(|| {
             let graded_levels = self.config.intra_class.graded_levels();
-            self.images.load(
-                rest.clone(),
+            self.images.load_after(
+                done,
+                all,
                 Mode::Train {
                     epoch: epoch as u64,
                     graded_levels,
