@@ -2,48 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use common::{gradus, json, path, refused, run};
 use serde_json::Value;
-
-fn gradus() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_gradus"))
-}
-
-fn run(arguments: &[&str]) -> Output {
-    gradus().args(arguments).output().expect("the program starts")
-}
-
-/// The one JSON object a successful command prints.
-fn json(arguments: &[&str]) -> Value {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).expect("exactly one JSON object on stdout")
-}
-
-/// The message of a command that must fail with exit code 2 and print nothing to stdout.
-fn refused(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
-    assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
-    assert!(
-        !errors.contains("defect") && !errors.contains("panicked"),
-        "{arguments:?}: {errors}"
-    );
-    errors
-}
-
-fn path(folder: &Path, name: &str) -> String {
-    folder
-        .join(name)
-        .to_str()
-        .expect("temporary paths are UTF-8")
-        .to_owned()
-}
 
 /// Options for a run of seconds: few small plants, a small network.
 const SMALL: [&str; 18] = [

@@ -2,48 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
+use std::path::Path;
+
+use common::{json, labels, npy, refused, run};
 use serde_json::Value;
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gradus"))
-        .args(arguments)
-        .output()
-        .expect("the program starts")
-}
-
-fn json_of(arguments: &[&str]) -> Value {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).expect("exactly one JSON object on stdout")
-}
-
-/// The message of a command that must fail with exit code 2 and print nothing to stdout.
-fn refused(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
-    assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
-    assert!(!errors.contains("defect") && !errors.contains("panicked"), "{errors}");
-    errors
-}
-
-/// Writes an `.npy` file of version 1.0.
-fn npy(folder: &Path, name: &str, dtype: &str, shape: &str, bytes: &[u8]) -> String {
-    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
-    header.push_str(&" ".repeat(117 - header.len()));
-    header.push('\n');
-    let mut content = b"\x93NUMPY\x01\x00".to_vec();
-    content.extend((header.len() as u16).to_le_bytes());
-    content.extend(header.as_bytes());
-    content.extend(bytes);
-    let path: PathBuf = folder.join(name);
-    std::fs::write(&path, content).unwrap();
-    path.to_str().unwrap().to_owned()
-}
 
 fn doubles(folder: &Path, name: &str, shape: &str, values: &[f64]) -> String {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -53,11 +17,6 @@ fn doubles(folder: &Path, name: &str, shape: &str, values: &[f64]) -> String {
 fn singles(folder: &Path, name: &str, shape: &str, values: &[f32]) -> String {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     npy(folder, name, "<f4", shape, &bytes)
-}
-
-fn labels(folder: &Path, name: &str, labels: &[i64]) -> String {
-    let bytes: Vec<u8> = labels.iter().flat_map(|value| value.to_le_bytes()).collect();
-    npy(folder, name, "<i8", &format!("({},)", labels.len()), &bytes)
 }
 
 /// The numbers of an `.npy` file of f8 written by gradus.
@@ -82,7 +41,7 @@ fn values_terms_and_gradients() {
     let single = singles(folder.path(), "f.npy", "(4, 2)", &ROWS.map(|value| value as f32));
     let classes = labels(folder.path(), "y.npy", &[0, 0, 1, 1]);
     let gradient = at("g.npy");
-    let found = json_of(&[
+    let found = json(&[
         "loss",
         "--name",
         "contrastive",
@@ -107,7 +66,7 @@ fn values_terms_and_gradients() {
     near(&found["terms"]["pos-loss"], pull, 1e-12);
     near(&found["terms"]["neg-loss"], push, 1e-12);
     assert_eq!(read_doubles(&gradient).len(), 8);
-    let found = json_of(&[
+    let found = json(&[
         "loss",
         "--name",
         "contrastive",
@@ -120,7 +79,7 @@ fn values_terms_and_gradients() {
     near(&found["value"], pull + push, 1e-5);
 
     // With a distance, a reducer and references.
-    let found = json_of(&[
+    let found = json(&[
         "loss",
         "--name",
         "contrastive",
@@ -147,7 +106,7 @@ fn values_terms_and_gradients() {
     // Proxies, their gradient, and the boundaries of margin as a vector.
     let proxies = doubles(folder.path(), "w.npy", "(3, 2)", &[1.0, 0.0, 0.0, 1.0, -1.0, 0.5]);
     let of_proxies = at("gw.npy");
-    json_of(&[
+    json(&[
         "loss",
         "--name",
         "arcface",
@@ -163,7 +122,7 @@ fn values_terms_and_gradients() {
     ]);
     assert!(read_doubles(&of_proxies).iter().any(|slope| slope.abs() > 1e-3));
     let beta = doubles(folder.path(), "b.npy", "(2,)", &[1.0, 1.3]);
-    json_of(&[
+    json(&[
         "loss",
         "--name",
         "margin",
@@ -196,7 +155,7 @@ fn values_terms_and_gradients() {
     ]);
     std::fs::write(at("m.json"), mined.stdout).unwrap();
     let mined = at("m.json");
-    json_of(&[
+    json(&[
         "loss",
         "--name",
         "triplet-margin",

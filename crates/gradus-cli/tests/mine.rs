@@ -2,48 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
-use serde_json::{Value, json};
+use std::path::Path;
 
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gradus"))
-        .args(arguments)
-        .output()
-        .expect("the program starts")
-}
-
-fn json_of(arguments: &[&str]) -> Value {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).expect("exactly one JSON object on stdout")
-}
-
-/// The message of a command that must fail with exit code 2 and print nothing to stdout.
-fn refused(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
-    assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
-    assert!(!errors.contains("defect") && !errors.contains("panicked"), "{errors}");
-    errors
-}
-
-/// Writes an `.npy` file of version 1.0.
-fn npy(folder: &Path, name: &str, dtype: &str, shape: &str, bytes: &[u8]) -> String {
-    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
-    header.push_str(&" ".repeat(117 - header.len()));
-    header.push('\n');
-    let mut content = b"\x93NUMPY\x01\x00".to_vec();
-    content.extend((header.len() as u16).to_le_bytes());
-    content.extend(header.as_bytes());
-    content.extend(bytes);
-    let path: PathBuf = folder.join(name);
-    std::fs::write(&path, content).unwrap();
-    path.to_str().unwrap().to_owned()
-}
+use common::{labels, npy, refused, run};
+use serde_json::json;
 
 fn matrix(folder: &Path, name: &str, rows: &[[f32; 2]]) -> String {
     let bytes: Vec<u8> = rows
@@ -52,11 +16,6 @@ fn matrix(folder: &Path, name: &str, rows: &[[f32; 2]]) -> String {
         .flat_map(|value| value.to_le_bytes())
         .collect();
     npy(folder, name, "<f4", &format!("({}, 2)", rows.len()), &bytes)
-}
-
-fn labels(folder: &Path, name: &str, labels: &[i64]) -> String {
-    let bytes: Vec<u8> = labels.iter().flat_map(|value| value.to_le_bytes()).collect();
-    npy(folder, name, "<i8", &format!("({},)", labels.len()), &bytes)
 }
 
 const ROWS: [[f32; 2]; 4] = [[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]];
@@ -77,7 +36,7 @@ fn pairs_and_triplets_are_printed() {
             &classes,
             "--json",
         ];
-        json_of(&[&fixed[..], more].concat())
+        common::json(&[&fixed[..], more].concat())
     };
     let expected =
         json!({"kind": "triplets", "anchors": [0, 1, 2, 3], "positives": [1, 0, 3, 2], "negatives": [2, 2, 1, 1]});
@@ -210,12 +169,12 @@ fn lists_show_miners_and_distances() {
         ("distances", "cosine"),
         ("samplers", "hierarchical"),
     ] {
-        let listed = json_of(&["list", what, "--json"]);
+        let listed = common::json(&["list", what, "--json"]);
         let entries = listed[what].as_array().unwrap();
         assert!(entries.iter().any(|entry| entry["name"] == name), "{listed}");
         assert!(run(&["list", what]).status.success());
     }
-    let listed = json_of(&["list", "miners", "--json"]);
+    let listed = common::json(&["list", "miners", "--json"]);
     let entries = listed["miners"].as_array().unwrap();
     let miner = entries.iter().find(|entry| entry["name"] == "pair-margin").unwrap();
     assert_eq!(miner["defaults"]["pos-margin"], 0.2);

@@ -63,6 +63,25 @@ pub const MEASURES: &[Measure] = &[
     level_order::MEETING_MARGIN,
 ];
 
+/// Whether an evaluation can hold a value of this name: a measure, `recall@K`, or the order of one factor.
+///
+/// ```
+/// use gradus_core::evaluation::is_measure;
+/// assert!(is_measure("map@r") && is_measure("recall@10") && is_measure("order_preservation.tilt_deg"));
+/// assert!(!is_measure("recall@K") && !is_measure("accuracy"));
+/// ```
+#[must_use]
+pub fn is_measure(name: &str) -> bool {
+    // `MEASURES` holds these two under a placeholder.
+    if let Some(level) = name.strip_prefix("recall@") {
+        return level.parse::<usize>().is_ok_and(|level| level > 0);
+    }
+    if let Some(factor) = name.strip_prefix("order_preservation.") {
+        return !factor.is_empty();
+    }
+    MEASURES.iter().any(|measure| measure.name == name)
+}
+
 /// How embeddings are evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]

@@ -333,6 +333,20 @@ mod tests {
     }
 
     #[test]
+    fn a_measure_nobody_takes_is_refused_before_training() {
+        let message = |measure: &str| {
+            let mut layers = Overlay::default();
+            layers.set("data.validation=0.2").unwrap();
+            layers
+                .set(&format!("train.early-stopping.measure=\"{measure}\""))
+                .unwrap();
+            layers.resolve().err().map(|error| error.to_string())
+        };
+        assert!(message("recal@1").unwrap().contains("recal@1"));
+        assert_eq!(message("recall@1"), None);
+    }
+
+    #[test]
     fn impossible_values_are_refused_by_name() {
         for assignment in [
             "optimizer.rate=0",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use gradus_core::data::Layout;
 use gradus_core::data::flora::FloraConfig;
 use gradus_core::data::transform::TransformConfig;
+use gradus_core::evaluation::is_measure;
 use gradus_core::samplers::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -320,6 +321,13 @@ impl Config {
                             training classes, never out of the test classes"
                         .to_owned(),
                 );
+            }
+            if !is_measure(&stopping.measure) {
+                return Err(format!(
+                    "train.early-stopping.measure = \"{}\": expected a measure of `gradus list metrics`, such as map@r or \
+                     recall@1",
+                    stopping.measure
+                ));
             }
             if stopping.patience == 0 {
                 return Err("train.early-stopping.patience = 0: expected at least 1".to_owned());

@@ -145,3 +145,46 @@ impl MetricLoss for RankedListLoss {
         )]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::losses::LossConfig;
+    use crate::losses::testing::{chord, circle, near, scalar};
+
+    #[test]
+    fn the_papers_form_agrees_with_naive_loops() {
+        let (angles, labels) = ([0.0f64, 0.9, 0.5, 2.0, 1.6, 1.1], [0u32, 0, 1, 1, 2, 0]);
+        let (margin, tn, tp, imbalance) = (0.7, 3.0, 1.5, 0.3);
+        let alpha = 1.0 + margin / 2.0;
+        let mean = |costs: &[f64], temperature: f64| {
+            let total: f64 = costs.iter().map(|cost| (temperature * cost).exp()).sum();
+            let sum: f64 = costs.iter().map(|cost| cost * (temperature * cost).exp()).sum();
+            if costs.is_empty() { 0.0 } else { sum / total }
+        };
+        let (mut expected, mut pulled, mut pushed) = (0.0, 0, 0);
+        for a in 0..6 {
+            let cost = |other: usize, same: bool| {
+                let d = chord(angles[a] - angles[other]);
+                if same { d - (alpha - margin) } else { alpha - d }
+            };
+            let costs = |same: bool| -> Vec<f64> {
+                let others = (0..6).filter(|&other| other != a && (labels[other] == labels[a]) == same);
+                others.map(|other| cost(other, same)).filter(|&cost| cost > 0.0).collect()
+            };
+            let (pull, push) = (costs(true), costs(false));
+            (pulled, pushed) = (pulled + pull.len(), pushed + push.len());
+            expected += ((1.0 - imbalance) * mean(&pull, tp) + imbalance * mean(&push, tn)) / 6.0;
+        }
+        assert!(pulled > 2 && pushed > 4, "{pulled} {pushed}");
+        let config = LossConfig::from(RankedListConfig {
+            margin,
+            tn,
+            tp,
+            imbalance,
+            ..Default::default()
+        });
+        let loss = config.init(2, 3, 0, &Device::flex());
+        near(scalar(&loss.forward_batch(&circle(&angles, &labels))), expected);
+    }
+}
