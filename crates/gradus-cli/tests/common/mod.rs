@@ -9,16 +9,16 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-pub fn gradus() -> Command {
+pub(crate) fn gradus() -> Command {
     Command::new(env!("CARGO_BIN_EXE_gradus"))
 }
 
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     gradus().args(arguments).output().expect("the program starts")
 }
 
 /// The one JSON object a successful command prints.
-pub fn json(arguments: &[&str]) -> Value {
+pub(crate) fn json(arguments: &[&str]) -> Value {
     let output = run(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {errors}");
@@ -26,7 +26,7 @@ pub fn json(arguments: &[&str]) -> Value {
 }
 
 /// The message of a command that must fail with exit code 2 and print nothing to stdout.
-pub fn refused(arguments: &[&str]) -> String {
+pub(crate) fn refused(arguments: &[&str]) -> String {
     let output = run(arguments);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
@@ -38,7 +38,7 @@ pub fn refused(arguments: &[&str]) -> String {
     errors
 }
 
-pub fn path(folder: &Path, name: &str) -> String {
+pub(crate) fn path(folder: &Path, name: &str) -> String {
     folder
         .join(name)
         .to_str()
@@ -47,7 +47,7 @@ pub fn path(folder: &Path, name: &str) -> String {
 }
 
 /// Writes an `.npy` file of version 1.0.
-pub fn npy(folder: &Path, name: &str, dtype: &str, shape: &str, bytes: &[u8]) -> String {
+pub(crate) fn npy(folder: &Path, name: &str, dtype: &str, shape: &str, bytes: &[u8]) -> String {
     let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
     header.push_str(&" ".repeat(117 - header.len()));
     header.push('\n');
@@ -60,7 +60,7 @@ pub fn npy(folder: &Path, name: &str, dtype: &str, shape: &str, bytes: &[u8]) ->
     file
 }
 
-pub fn labels(folder: &Path, name: &str, labels: &[i64]) -> String {
+pub(crate) fn labels(folder: &Path, name: &str, labels: &[i64]) -> String {
     let bytes: Vec<u8> = labels.iter().flat_map(|value| value.to_le_bytes()).collect();
     npy(folder, name, "<i8", &format!("({},)", labels.len()), &bytes)
 }
