@@ -76,6 +76,9 @@ pub struct DataConfig {
     pub test_classes: Option<String>,
     /// Share of the training *classes* held out for validation (default 0: none; early stopping needs some).
     pub validation: f64,
+    /// Whether every training image is also trained on turned by 90, 180 and 270 degrees, as another class each (default false;
+    /// usual on Omniglot). Validation and test images stay upright.
+    pub rotations_as_classes: bool,
     /// Share of broken images that is tolerated (default 0.001); they are named and left out.
     pub max_bad_images: f64,
     /// Decoding threads (default 0: one per core).
@@ -95,6 +98,7 @@ impl Default for DataConfig {
             train_classes: None,
             test_classes: None,
             validation: 0.0,
+            rotations_as_classes: false,
             max_bad_images: 0.001,
             threads: 0,
             cache_mib: 1024,
