@@ -1,6 +1,6 @@
 //! `gradus compare`: several losses or presets under the same conditions, side by side with the untrained network.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -163,7 +163,7 @@ fn finished(place: &Path, run: &Run) -> Result<Option<Map<String, Value>>, Failu
 
 /// Trains a run, or goes on with one that was interrupted.
 fn measured(
-    place: &PathBuf,
+    place: &Path,
     run: &Run,
     data: &PreparedData,
     interrupted: &AtomicBool,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::TrainError;
 use super::run_folder::RunFolder;
-use super::trainer::TrainError;
 use crate::state::{NamedArray, read_safetensors, write_safetensors};
 
 /// Where a run stands.

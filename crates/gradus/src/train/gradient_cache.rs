@@ -1,8 +1,8 @@
 //! Gradient caching: batches far larger than what the network's tape leaves room for.
 
+use super::error::TrainError;
 use super::gradients::ParameterGradients;
-use super::step::{Embedded, MetricModel, NetworkInput, Objective, StepInput};
-use super::trainer::TrainError;
+use super::objective::{Embedded, MetricModel, NetworkInput, Objective, StepInput};
 use crate::models::Embedder;
 use crate::tensor::{Module, Tensor};
 

@@ -201,7 +201,10 @@ mod tests {
         memory.store(&[0.0, 0.5, 1.0, 1.5], &[7, 8], &[10, 11]);
         memory.store(&[2.0, 2.5, 3.0, 3.5], &[9, 7], &[12, 10]);
         let set = memory.references(&Device::flex()).unwrap();
-        assert_eq!(set.embeddings.into_vec_as::<f32>(), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
+        assert_eq!(
+            set.embeddings.try_into_vec_as::<f32>().unwrap(),
+            [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
+        );
         assert_eq!(&**set.labels.classes().unwrap(), [8, 9, 7]);
         assert_eq!(&*set.ids.unwrap(), [11, 12, 10]);
     }
@@ -231,7 +234,7 @@ mod tests {
         for memory in [&mut memory, &mut restored] {
             memory.store(&[3.0], &[4], &[6]);
             let set = memory.references(&Device::flex()).unwrap();
-            assert_eq!(set.embeddings.into_vec_as::<f32>(), [1.0, 2.0, 3.0]);
+            assert_eq!(set.embeddings.try_into_vec_as::<f32>().unwrap(), [1.0, 2.0, 3.0]);
             assert_eq!(&*set.ids.unwrap(), [5, 6, 6]);
         }
         let mut arrays = memory.to_arrays();

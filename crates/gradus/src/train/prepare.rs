@@ -11,8 +11,8 @@ use gradus_core::data::turns::add_quarter_turns;
 use gradus_core::data::{ClassSelection, Dataset, Item, Layout, SplitOptions, flora, layouts};
 use gradus_core::samplers::SamplerInput;
 
+use super::error::TrainError;
 use super::events::{Event, Observer};
-use super::trainer::TrainError;
 use crate::config::{Config, DataConfig};
 
 /// Everything a run needs to know about its data.

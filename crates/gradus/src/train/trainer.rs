@@ -6,99 +6,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use gradus_core::EmbeddingSet;
-use gradus_core::data::loader::{HostBatch, LoaderError, Mode};
+use gradus_core::data::Dataset;
+use gradus_core::data::loader::{HostBatch, Mode};
 use gradus_core::data::split::TestSet;
-use gradus_core::data::{DataError, Dataset};
-use gradus_core::evaluation::{self, Evaluation, EvaluationError, EvaluationOptions, FactorTable};
+use gradus_core::evaluation::{self, Evaluation, EvaluationOptions, FactorTable};
 use gradus_core::random::{derive, purpose};
-use gradus_core::samplers::{BatchSampler, SamplerError};
+use gradus_core::samplers::BatchSampler;
 
 use super::checkpoint::{self, Arrays, Position};
 use super::embed::{self, Images, Output};
+use super::error::TrainError;
 use super::events::{Event, Observer};
+use super::frozen::FrozenFeatures;
 use super::memory::{self, Memory};
+use super::objective::{MetricModel, NetworkInput, Seen, StepInput};
 use super::optimizer::Optimizer;
 use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
-use super::step::{MetricModel, NetworkInput, Rates, Seen, StepInput, step};
+use super::step::{Rates, step};
 use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::config::{Config, ProxyStart, TeacherKind};
 use crate::intra_class::{ClassStatistics, GeneratorConfig};
 use crate::losses::Support;
-use crate::models::{Embedder, HeadConfig, HeadStart, ModelError};
+use crate::models::{Embedder, HeadConfig, HeadStart};
 use crate::state::{NamedArray, load_named_arrays, named_arrays, read_safetensors, write_safetensors};
 use crate::tensor::{Device, Module, Tensor, TensorData};
-
-/// Why a run ended without a result.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainError {
-    /// The configuration does not fit the data or the machine.
-    #[error("{0}")]
-    Config(String),
-    /// The data cannot be used.
-    #[error("{0}")]
-    Data(String),
-    /// The run folder cannot be used.
-    #[error("{0}")]
-    Folder(String),
-    /// The device failed.
-    #[error("the device failed: {0}")]
-    Device(String),
-    /// The loss is no number.
-    #[error("the loss is {loss} (base loss {base})")]
-    NotFinite {
-        /// Total loss.
-        loss: f64,
-        /// Base loss.
-        base: f64,
-    },
-    /// The loss is no number, with the place where it happened.
-    #[error(
-        "the loss became {loss} (base loss {base}) in epoch {epoch}, step {step}, on the batch of {items}: lower \
-         optimizer.rate or set optimizer.clipping; the last good checkpoint is kept in {checkpoints}"
-    )]
-    Diverged {
-        /// Total loss.
-        loss: f64,
-        /// Base loss.
-        base: f64,
-        /// Epoch from 1.
-        epoch: usize,
-        /// Step from 1.
-        step: usize,
-        /// The first images of the batch.
-        items: String,
-        /// Where checkpoints are.
-        checkpoints: String,
-    },
-    /// The user asked to stop; everything is saved.
-    #[error("interrupted after epoch {epoch}, step {step}: everything is saved, continue with --resume {folder}")]
-    Interrupted {
-        /// Complete epochs.
-        epoch: usize,
-        /// Steps of the next one.
-        step: usize,
-        /// The run folder.
-        folder: String,
-    },
-    /// The data set.
-    #[error(transparent)]
-    Dataset(#[from] DataError),
-    /// An image.
-    #[error(transparent)]
-    Loader(#[from] LoaderError),
-    /// The sampler.
-    #[error(transparent)]
-    Sampler(#[from] SamplerError),
-    /// The network or its weights.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The evaluation.
-    #[error(transparent)]
-    Evaluation(#[from] EvaluationError),
-}
 
 /// What a run comes to.
 #[derive(Debug, Clone)]
@@ -120,17 +53,6 @@ impl RunReport {
         map.insert("seconds".to_owned(), ((self.seconds * 10.0).round() / 10.0).into());
         map
     }
-}
-
-/// Features of a frozen trunk, computed once.
-#[derive(Debug)]
-struct FrozenFeatures {
-    width: usize,
-    /// Row of each item of the data set in `values`.
-    row_of: BTreeMap<usize, usize>,
-    values: Vec<f32>,
-    /// `[rows, levels, width]`
-    graded: Option<(usize, Vec<f32>)>,
 }
 
 /// A run in progress.
@@ -389,37 +311,14 @@ impl<'a> Trainer<'a> {
 
     /// With a frozen trunk, its features of all training and validation images, computed once.
     fn prepare_frozen(&mut self, embedder: &Embedder, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        if !self.config.model.freeze_trunk || self.config.train.epochs == 0 {
-            return Ok(());
+        if self.config.model.freeze_trunk && self.config.train.epochs > 0 {
+            let (images, data) = (&self.images, self.data);
+            let levels = self.config.intra_class.graded_levels();
+            let (train, validation) = (&data.train, &data.validation);
+            let frozen =
+                FrozenFeatures::compute(embedder, images, train, validation, levels, self.config.seed, observer)?;
+            self.frozen = Some(frozen);
         }
-        let indices: Vec<usize> = self.data.train.iter().chain(&self.data.validation).copied().collect();
-        let labels = vec![0; indices.len()];
-        let what = "features of the frozen trunk";
-        let mut features = embed::embed(
-            embedder,
-            &self.images,
-            &indices,
-            labels,
-            Output::Features,
-            what,
-            observer,
-        )?;
-        let graded = match self.config.intra_class.graded_levels() {
-            Some(levels) => {
-                let (images, train, seed) = (&self.images, &self.data.train, self.config.seed);
-                let (plain, graded) = embed::graded_features(embedder, images, train, levels, seed, observer)?;
-                // An anchor must be the view its graded augmentations start from.
-                features.values[..plain.len()].copy_from_slice(&plain);
-                Some((levels, graded))
-            }
-            None => None,
-        };
-        self.frozen = Some(FrozenFeatures {
-            width: features.dim,
-            row_of: indices.into_iter().enumerate().map(|(row, item)| (item, row)).collect(),
-            values: features.values,
-            graded,
-        });
         Ok(())
     }
 
@@ -519,7 +418,10 @@ impl<'a> Trainer<'a> {
                     Some(batch) => self.input_of_images(&batch?, items.len()),
                     None => return Err(TrainError::Data("the loader ended before the epoch did".to_owned())),
                 },
-                None => self.input_of_features(items),
+                None => match &self.frozen {
+                    Some(frozen) => self.input_of_features(frozen, items),
+                    None => return Err(TrainError::Data("there is neither a loader nor features".to_owned())),
+                },
             };
             let (seen, teacher) = input;
             let progress =
@@ -537,13 +439,13 @@ impl<'a> Trainer<'a> {
                     self.config.seed,
                     &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64],
                 ),
-                rates: Rates::at(&self.config.optimizer, epoch, progress),
             };
             let model = self
                 .model
                 .take()
                 .ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
-            let stepped = step(model, &mut self.optimizer, input);
+            let rates = Rates::at(&self.config.optimizer, epoch, progress);
+            let stepped = step(model, &mut self.optimizer, input, rates);
             let (model, report) = stepped.map_err(|error| self.with_place(error, items))?;
             self.follow(&model.embedder, epoch * steps + self.position.step);
             self.model = Some(model);
@@ -645,31 +547,12 @@ impl<'a> Trainer<'a> {
         (Seen { rows, graded }, teacher)
     }
 
-    fn input_of_features(&self, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
-        let frozen = self
-            .frozen
-            .as_ref()
-            .expect("features are used only where a frozen trunk gave them");
+    fn input_of_features(&self, frozen: &FrozenFeatures, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
         let device = self.device.clone().autodiff();
-        let gather = |values: &[f32], width: usize| {
-            let mut rows = Vec::with_capacity(items.len() * width);
-            for item in items {
-                let row = frozen.row_of[item];
-                rows.extend_from_slice(&values[row * width..(row + 1) * width]);
-            }
-            rows
-        };
-        let data = TensorData::new(gather(&frozen.values, frozen.width), [items.len(), frozen.width]);
-        let features = Tensor::<2>::from_data(data, &device);
+        let features = frozen.of(items, &device);
         let teacher = self.teacher.as_ref().map(|teacher| teacher.judge(features.clone()));
-        let graded = frozen.graded.as_ref().map(|(levels, values)| {
-            let rows = gather(values, levels * frozen.width);
-            NetworkInput::Features(Tensor::from_data(
-                TensorData::new(rows, [items.len() * levels, frozen.width]),
-                &device,
-            ))
-        });
         let rows = NetworkInput::Features(features);
+        let graded = frozen.graded_of(items, &device).map(NetworkInput::Features);
         (Seen { rows, graded }, teacher)
     }
 
@@ -693,13 +576,9 @@ impl<'a> Trainer<'a> {
         let Some(model) = &self.model else { return Ok(None) };
         let embeddings = match &self.frozen {
             Some(frozen) => {
-                let mut values = Vec::new();
-                for item in &self.data.train {
-                    values.extend_from_slice(&frozen.values[frozen.row_of[item] * frozen.width..][..frozen.width]);
-                }
                 let set = EmbeddingSet {
-                    dim: frozen.width,
-                    values,
+                    dim: frozen.width(),
+                    values: frozen.rows_of(&self.data.train),
                     labels: self.data.train_labels.clone(),
                     ids: vec![String::new(); self.data.train.len()],
                 };
