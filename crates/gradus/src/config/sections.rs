@@ -347,6 +347,7 @@ impl Config {
         }
         self.model.validate().map_err(|error| error.to_string())?;
         self.loss.validate()?;
+        self.loss.validate_reduces()?;
         let accepts = self.loss.info().accepts;
         if accepts.references == Support::Required || accepts.mined == Support::Required {
             return Err(format!(
