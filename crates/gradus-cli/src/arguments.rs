@@ -241,7 +241,7 @@ pub(crate) struct Embed {
 
 It computes in the precision of the embeddings: double for f8, single for f4 and f2. Beside its own parameters (see `gradus list \
 losses`) every loss takes distance, reducer, embedding-regularizer, embedding-reg-weight, weight-regularizer and \
-weight-reg-weight.")]
+weight-reg-weight. With reducer=do-nothing it prints every value of every pair, triplet or row instead of their sum.")]
 pub(crate) struct Loss {
     /// Loss: see `gradus list losses`
     #[arg(long, value_name = "NAME")]

@@ -373,6 +373,7 @@ impl Config {
         }
         self.model.validate().map_err(|error| error.to_string())?;
         self.loss.validate()?;
+        self.loss.validate_reduces()?;
         self.validate_composition()?;
         self.intra_class.validate()?;
         if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
