@@ -252,6 +252,9 @@ pub(crate) struct Loss {
     /// Class of each of them, an integer vector [rows] in .npy; not needed by losses that look at no labels
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
+    /// What the labels are
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub(crate) label_kind: LabelKind,
     /// Set one parameter of the loss, for example --set margin=0.1 (repeatable, later wins)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
@@ -302,6 +305,9 @@ pub(crate) struct Mine {
     /// Class of each of them, an integer vector [rows] in .npy
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: PathBuf,
+    /// What the labels are
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub(crate) label_kind: LabelKind,
     /// Set one parameter of the miner, for example --set margin=0.1 (repeatable, later wins)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
@@ -317,6 +323,28 @@ pub(crate) struct Mine {
     /// Print one JSON object with what was chosen
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is known of every item.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, Default)]
+pub(crate) enum LabelKind {
+    /// One class: an integer vector [rows]
+    #[default]
+    Classes,
+    /// Any number of labels: a matrix [rows, labels] of 0 and 1; items belong together by the share of labels in common
+    MultiLabel,
+    /// Classes from the coarsest to the finest: a matrix [rows, levels]; items belong together by the share of levels in common
+    Hierarchy,
+}
+
+impl From<LabelKind> for gradus_core::embeddings::LabelKind {
+    fn from(kind: LabelKind) -> Self {
+        match kind {
+            LabelKind::Classes => Self::Classes,
+            LabelKind::MultiLabel => Self::MultiLabel,
+            LabelKind::Hierarchy => Self::Hierarchy,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
