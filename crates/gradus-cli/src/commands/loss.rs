@@ -159,7 +159,12 @@ fn unreduced(loss: &LossModule, comparison: &Comparison, arguments: &Loss) -> Ou
         let values = term.values.iter().zip(&term.weights).zip(&term.positions);
         rows.extend(values.map(|((value, weight), position)| {
             let position: Vec<String> = position.iter().map(u32::to_string).collect();
-            vec![term.name.to_owned(), position.join(" "), value.to_string(), weight.to_string()]
+            vec![
+                term.name.to_owned(),
+                position.join(" "),
+                value.to_string(),
+                weight.to_string(),
+            ]
         }));
     }
     output::text(&format!("{}, not reduced\n\n{}", loss.name(), output::table(&rows)))

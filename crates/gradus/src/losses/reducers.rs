@@ -201,7 +201,11 @@ impl ReducerConfig {
                 reducer.validate(terms, has_divisor)
             }
             Self::Multiple { terms: chosen, default } => {
-                if chosen.values().chain([&**default]).any(|reducer| *reducer == Self::DoNothing {}) {
+                if chosen
+                    .values()
+                    .chain([&**default])
+                    .any(|reducer| *reducer == Self::DoNothing {})
+                {
                     return Err(
                         "reducer.multiple holds do-nothing, but a sum of terms needs a number of each; use it for the whole \
                          loss."

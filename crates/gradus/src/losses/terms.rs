@@ -215,7 +215,11 @@ impl TripletChoice {
             return Ok(triplets.iter().map(|&triplet| (triplet, 1.0)).collect());
         }
         let [_, columns] = self.pairs.positive.dims();
-        let negatives = self.pairs.negative.try_to_vec_as::<f64>().map_err(|error| error.to_string())?;
+        let negatives = self
+            .pairs
+            .negative
+            .try_to_vec_as::<f64>()
+            .map_err(|error| error.to_string())?;
         let mut triplets = Vec::new();
         let rows = self.pairs.positive_host.chunks(columns).zip(negatives.chunks(columns));
         for (anchor, (positives, negatives)) in rows.enumerate() {

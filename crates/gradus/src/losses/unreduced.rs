@@ -138,7 +138,11 @@ mod tests {
                 assert_eq!(found.len(), expected.len());
                 for (found, (name, expected)) in found.iter().zip(expected) {
                     assert_eq!(found.name, name);
-                    let weighted = found.values.iter().zip(&found.weights).map(|(value, weight)| value * weight);
+                    let weighted = found
+                        .values
+                        .iter()
+                        .zip(&found.weights)
+                        .map(|(value, weight)| value * weight);
                     near(weighted.sum(), scalar(&expected));
                     let length = match found.unit {
                         Unit::Reduced => 0,
