@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
     LossConfig::by_name(&arguments.name).map_err(|problem| Failure::new(format!("--name: {problem}")))?;
     let config: LossConfig = settings(&arguments.name, &arguments.overrides)?;
     config.validate().map_err(Failure::new)?;
-    let needs_labels = config.info().accepts.labels != LabelNeed::Nothing;
+    let needs_labels = config.accepts().labels != LabelNeed::Nothing;
 
     let embeddings = read_precise_matrix(&arguments.embeddings)?;
     let dim = embeddings.dim;

@@ -67,6 +67,13 @@ impl MetricLossConfig for MatryoshkaConfig {
         vec![Self::default(), two]
     }
 
+    fn accepts(&self) -> Accepts {
+        Accepts {
+            distances: DistanceNeed::Nothing,
+            ..self.loss.accepts()
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         self.loss
             .validate()

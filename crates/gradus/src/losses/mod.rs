@@ -186,6 +186,33 @@ impl Accepts {
     };
 }
 
+impl Accepts {
+    /// What several losses can be composed with together; `None` where one requires what another refuses.
+    #[must_use]
+    pub fn all(losses: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let both = |a, b| match (a, b) {
+            (Support::Optional, other) | (other, Support::Optional) => Some(other),
+            (a, b) => (a == b).then_some(a),
+        };
+        let mut all = Self {
+            references: Support::Optional,
+            mined: Support::Optional,
+            labels: LabelNeed::Nothing,
+            distances: DistanceNeed::Nothing,
+        };
+        for loss in losses {
+            all.references = both(all.references, loss.references)?;
+            all.mined = both(all.mined, loss.mined)?;
+            all.labels = match (all.labels, loss.labels) {
+                (LabelNeed::Classes, _) | (_, LabelNeed::Classes) => LabelNeed::Classes,
+                (LabelNeed::Nothing, other) | (other, LabelNeed::Nothing) => other,
+                (LabelNeed::Relations, LabelNeed::Relations) => LabelNeed::Relations,
+            };
+        }
+        Some(all)
+    }
+}
+
 /// Settings of one loss: what they mean, whether they make sense, and how the loss is made from them.
 pub trait MetricLossConfig: Default + Clone + Serialize {
     /// The loss these settings describe.
@@ -222,6 +249,11 @@ pub trait MetricLossConfig: Default + Clone + Serialize {
     /// The reducer it uses unless told otherwise; mean. A loss whose reducer is `divisor` gives every term a divisor.
     fn default_reducer(&self) -> ReducerConfig {
         ReducerConfig::MEAN
+    }
+
+    /// What the loss can be composed with under these settings: what the kind of loss says; a wrapper asks its losses.
+    fn accepts(&self) -> Accepts {
+        Self::ACCEPTS
     }
 
     /// How many proxies each class has; none for a loss whose parameters are not proxies by class.
@@ -307,7 +339,7 @@ impl Composition {
         let proxies_per_class = settings.proxies_per_class();
         Self {
             name,
-            accepts: C::ACCEPTS,
+            accepts: settings.accepts(),
             distance: options.distance.unwrap_or_else(|| settings.default_distance()),
             reducer: options.reducer.clone().unwrap_or_else(|| settings.default_reducer()),
             options: options.clone(),
@@ -665,6 +697,14 @@ macro_rules! register_losses {
             pub fn info(&self) -> LossInfo {
                 match self {
                     $(Self::$variant(_) => LossInfo::of::<$config>($name),)+
+                }
+            }
+
+            /// What the loss can be composed with under its settings.
+            #[must_use]
+            pub fn accepts(&self) -> Accepts {
+                match self {
+                    $(Self::$variant(composed) => composed.settings.accepts(),)+
                 }
             }
 

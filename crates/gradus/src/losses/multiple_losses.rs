@@ -43,9 +43,21 @@ impl MetricLossConfig for MultipleLossesConfig {
     };
     const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Reduced)];
 
+    fn accepts(&self) -> Accepts {
+        Accepts::all(self.losses.iter().map(LossConfig::accepts)).unwrap_or(Self::ACCEPTS)
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.losses.is_empty() {
             return Err("loss.multiple-losses.losses is empty; give at least one loss.".into());
+        }
+        if Accepts::all(self.losses.iter().map(LossConfig::accepts)).is_none() {
+            let names: Vec<&str> = self.losses.iter().map(LossConfig::name).collect();
+            return Err(format!(
+                "loss.multiple-losses.losses are {}, but one of them requires references (a second view) or a miner that another \
+                 refuses; see \"accepts\" in `gradus list losses --json`.",
+                names.join(", ")
+            ));
         }
         for (number, loss) in self.losses.iter().enumerate() {
             loss.validate()
