@@ -71,7 +71,7 @@ fn every_precision_order_and_byte_order_reads_alike() {
     let content = std::fs::read(&fortran).unwrap();
     let header = String::from_utf8_lossy(&content[..128]).replace("False", "True ");
     // The lossy text differs from the bytes in NumPy's signature only.
-    let header = [&content[..10], header[header.find('{').unwrap()..].as_bytes()].concat();
+    let header = [&content[..10], &header.as_bytes()[header.find('{').unwrap()..]].concat();
     std::fs::write(&fortran, [&header, &content[128..]].concat()).unwrap();
     let others = [
         embeddings(folder, "f4.npy", "<f4", |x| x.to_le_bytes().to_vec()),
