@@ -27,6 +27,7 @@ mod memory;
 mod normalization;
 mod options;
 mod partition;
+mod rows;
 mod simd;
 mod stock;
 #[cfg(test)]
@@ -35,4 +36,5 @@ mod tests;
 pub use convolution::conv2d;
 pub use memory::keep_large_buffers;
 pub use normalization::{batch_norm, scale_shift};
+pub use rows::{bounded_sum, log_sum_exp_rows, safe_root, softplus, unit_rows};
 pub use options::{Activation, Conv2dOptions, Implementation, implementation, set_implementation};

@@ -256,11 +256,11 @@ impl Comparison {
         let mut negative = positive.clone();
         match &self.mined {
             None => {
-                let cells = positive.iter_mut().zip(&mut negative).enumerate();
-                for (cell, (positive, negative)) in cells {
-                    let relation = self.relation(cell / columns, cell % columns);
-                    *positive = relation.positive_weight();
-                    *negative = f32::from(u8::from(relation.is_negative()));
+                let rows = positive
+                    .chunks_mut(columns.max(1))
+                    .zip(negative.chunks_mut(columns.max(1)));
+                for (anchor, (positive, negative)) in rows.enumerate() {
+                    self.relate(anchor, positive, negative);
                 }
             }
             Some(mined) => {
@@ -280,6 +280,33 @@ impl Comparison {
             }
         }
         PairWeights::new(positive, negative, [rows, columns], &self.anchors.embeddings)
+    }
+
+    /// The weights of the pairs of one anchor, `[references]` each.
+    fn relate(&self, anchor: usize, positive: &mut [f32], negative: &mut [f32]) {
+        let references = self.reference_set();
+        let has_ids = self.anchors.ids.is_some() && references.ids.is_some();
+        if let (Some(of_anchors), Some(of_references), false) =
+            (self.anchors.labels.classes(), references.labels.classes(), has_ids)
+        {
+            // The usual case, in loops that vectors can take.
+            let class = of_anchors[anchor];
+            for (positive, other) in positive.iter_mut().zip(&**of_references) {
+                *positive = f32::from(u8::from(*other == class));
+            }
+            for (negative, other) in negative.iter_mut().zip(&**of_references) {
+                *negative = f32::from(u8::from(*other != class));
+            }
+            if self.is_within() {
+                positive[anchor] = 0.0;
+            }
+            return;
+        }
+        for (reference, (positive, negative)) in positive.iter_mut().zip(negative).enumerate() {
+            let relation = self.relation(anchor, reference);
+            *positive = relation.positive_weight();
+            *negative = f32::from(u8::from(relation.is_negative()));
+        }
     }
 
     /// How much each anchor counts in a loss that knows no pairs, `[anchors, 1]`: how often it was mined over how often the

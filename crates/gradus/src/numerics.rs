@@ -3,8 +3,13 @@
 //! Every function takes its constants from its input, so that it computes in the input's own precision, stays finite
 //! with finite gradients on degenerate input (empty rows, zero vectors, zero distances) and reads nothing back to the
 //! host. NaN in the input is never hidden: it comes out again.
+//!
+//! Single precision on the processor takes the one-pass kernels of `gradus-kernels`; the formulas in plain operations serve
+//! everything else and are what the kernels are tested against.
 
-use crate::tensor::{Bool, Tensor, activation};
+use gradus_kernels as kernels;
+
+use crate::tensor::{Bool, DType, Tensor, activation};
 
 /// Length below which a vector counts as zero and a square below which a root counts as zero.
 pub const EPSILON: f64 = 1e-12;
@@ -20,6 +25,15 @@ pub const EPSILON: f64 = 1e-12;
 /// If `x` has no such axis or its extent is 0.
 #[must_use]
 pub fn log_sum_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    if dim + 1 == D {
+        let mut shape = x.dims();
+        let columns = shape[dim];
+        shape[dim] = 1;
+        let rows: Tensor<2> = x.clone().reshape([shape.iter().product(), columns]);
+        if let Some(value) = by_kernel(&rows, Tensor::ones_like, false) {
+            return value.reshape(shape);
+        }
+    }
     // The gradient is softmax(x) whatever is subtracted, so the maximum needs no tape.
     let maximum = x.clone().without_autodiff().max_dim(dim);
     let empty = maximum.clone().equal_scalar(f64::NEG_INFINITY);
@@ -40,6 +54,13 @@ pub fn log_sum_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
 /// If `m` is 0 or the shapes differ.
 #[must_use]
 pub fn log_one_plus_sum_exp(x: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tensor<2> {
+    let weights = |x: &Tensor<2>| match &mask {
+        Some(mask) => x.zeros_like().mask_fill(mask.clone(), 1.0),
+        None => x.ones_like(),
+    };
+    if let Some(value) = by_kernel(&x, weights, true) {
+        return value;
+    }
     let x = match mask {
         Some(mask) => x.mask_fill(mask.bool_not(), f64::NEG_INFINITY),
         None => x,
@@ -51,12 +72,23 @@ pub fn log_one_plus_sum_exp(x: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tens
     (sum + one_less).log1p() + maximum
 }
 
+/// The sum of exponentials by the kernel, where it applies; `weights` get the values outside autodiff.
+fn by_kernel(x: &Tensor<2>, weights: impl FnOnce(&Tensor<2>) -> Tensor<2>, one_more: bool) -> Option<Tensor<2>> {
+    if x.dtype() != DType::F32 {
+        return None;
+    }
+    kernels::log_sum_exp_rows(x, &weights(&x.clone().without_autodiff()), one_more)
+}
+
 /// Square root that is 0 with gradient 0 at and below [`EPSILON`], where the true gradient grows without bound.
 ///
 /// # Shapes
 /// The shape of `x`.
 #[must_use]
 pub fn safe_sqrt<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if let Some(root) = kernels::safe_root(&x, EPSILON) {
+        return root;
+    }
     let zero = x.clone().without_autodiff().lower_equal_scalar(EPSILON);
     x.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
@@ -106,6 +138,9 @@ pub fn lengths(x: Tensor<2>) -> Tensor<2> {
 /// If `dim` is 0.
 #[must_use]
 pub fn normalize(x: Tensor<2>) -> Tensor<2> {
+    if let Some(unit) = kernels::unit_rows(&x, EPSILON) {
+        return unit;
+    }
     let shape = x.dims();
     // Direction does not depend on scale, so the scale is a constant to autodiff.
     let scale = x.clone().without_autodiff().abs().max_dim(1);
@@ -149,6 +184,9 @@ pub fn masked_mean<const D: usize>(x: Tensor<D>, mask: Tensor<D, Bool>) -> Tenso
 /// The shape of `x`.
 #[must_use]
 pub fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if let Some(value) = kernels::softplus(&x) {
+        return value;
+    }
     // Burn's default threshold of 20 is wrong in the 9th digit, which double precision notices.
     activation::softplus_with_threshold(x, 1.0, 40.0)
 }

@@ -282,6 +282,15 @@ impl Bounds {
         weights: Tensor<D>,
         factor: Option<Tensor<D>>,
     ) -> Total {
+        let bounds = [
+            self.low.unwrap_or(f64::NEG_INFINITY),
+            self.high.unwrap_or(f64::INFINITY),
+        ];
+        if factor.is_none()
+            && let Some((sum, count)) = gradus_kernels::bounded_sum(&values, &weights, bounds)
+        {
+            return Total { sum, count };
+        }
         let seen = values.clone().without_autodiff();
         let mut weights = weights;
         if let Some(low) = self.low {
