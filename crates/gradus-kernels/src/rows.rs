@@ -7,6 +7,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
@@ -22,6 +23,7 @@ const TASK: usize = 1 << 14;
 /// The row operations on primitives; matrices are `[rows, columns]`.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait RowKernels: Backend {
+    fn gram(x: FloatTensor<Self>) -> FloatTensor<Self>;
     fn unit_rows(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
     fn elementwise(x: FloatTensor<Self>, function: Elementwise) -> FloatTensor<Self>;
     fn log_sum_exp_rows(x: FloatTensor<Self>, weights: FloatTensor<Self>, one_more: bool) -> FloatTensor<Self>;
@@ -43,6 +45,15 @@ pub(crate) enum Elementwise {
 fn apply<const D: usize>(x: &[&Tensor<D>]) -> bool {
     let dtypes: Vec<_> = x.iter().map(|x| x.dtype()).collect();
     own_kernels_apply(&x[0].device(), &dtypes) && x.iter().all(|x| x.dims().iter().all(|&extent| extent > 0))
+}
+
+/// Products of all rows, `x x^T`, whose backward pass takes one matrix product instead of two: `(g + g^T) x`.
+///
+/// # Shapes
+/// `x` `[rows, dim]`; the result `[rows, rows]`. None if the kernels do not apply.
+#[must_use]
+pub fn gram(x: &Tensor<2>) -> Option<Tensor<2>> {
+    apply(&[x]).then(|| Tensor::from_dispatch(Dispatch::gram(x.clone().into_dispatch())))
 }
 
 /// Rows over their Euclidean length; a row whose entries are all smaller than `epsilon` becomes 0 with gradient 0.
@@ -141,6 +152,32 @@ fn columns_of(x: &FlexTensor) -> usize {
 /// Rows of a task.
 fn step(columns: usize) -> usize {
     TASK.div_ceil(columns.max(1))
+}
+
+fn products(x: FlexTensor) -> FlexTensor {
+    let transposed = Flex::float_transpose(x.clone());
+    Flex::float_matmul(x, transposed)
+}
+
+/// `x + x^T` of a square matrix, block by block, so that columns are read while they are near.
+fn plus_transpose(x: &FlexTensor) -> FlexTensor {
+    const BLOCK: usize = 32;
+    let x = x.to_contiguous();
+    let (source, size) = (values(&x), columns_of(&x));
+    let mut sums = source.to_vec();
+    let stripes = sums.par_chunks_mut(BLOCK * size).enumerate();
+    stripes.for_each(|(stripe, sums)| {
+        for first in (0..size).step_by(BLOCK) {
+            let columns = first..(first + BLOCK).min(size);
+            for (row, sums) in sums.chunks_mut(size).enumerate() {
+                let own = stripe * BLOCK + row;
+                for column in columns.clone() {
+                    sums[column] += source[column * size + own];
+                }
+            }
+        }
+    });
+    tensor(sums, &[size, size])
 }
 
 /// Unit rows, and what each row was multiplied with: 0 for a zero row.
@@ -302,6 +339,10 @@ fn sums(x: &FlexTensor, weights: &FlexTensor, bounds: [f64; 2]) -> (FlexTensor, 
 }
 
 impl RowKernels for Flex {
+    fn gram(x: FlexTensor) -> FlexTensor {
+        products(x)
+    }
+
     fn unit_rows(x: FlexTensor, epsilon: f64) -> FlexTensor {
         normalised(&x, epsilon).0
     }
@@ -316,6 +357,20 @@ impl RowKernels for Flex {
 
     fn bounded_sum(x: FlexTensor, weights: FlexTensor, bounds: [f64; 2]) -> (FlexTensor, FlexTensor) {
         sums(&x, &weights, bounds)
+    }
+}
+
+/// Backward pass of the products of all rows.
+#[derive(Debug)]
+struct Gram;
+
+impl Backward<Flex, 1> for Gram {
+    type State = FlexTensor;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = plus_transpose(&grads.consume::<Flex>(&ops.node));
+        let [Some(node)] = ops.parents else { return };
+        grads.register::<Flex>(node.id, Flex::float_matmul(gradient, ops.state));
     }
 }
 
@@ -416,6 +471,14 @@ impl Backward<Flex, 2> for BoundedSum {
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
 impl<C: CheckpointStrategy> RowKernels for Autodiff<Flex, C> {
+    fn gram(x: Tracked) -> Tracked {
+        let found = products(x.primitive().clone());
+        match Gram.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(x.into_primitive(), found),
+            OpsKind::UnTracked(prepared) => prepared.finish(found),
+        }
+    }
+
     fn unit_rows(x: Tracked, epsilon: f64) -> Tracked {
         let (unit, factors) = normalised(x.primitive(), epsilon);
         match UnitRows.prepare::<C>([x.node()]).compute_bound().stateful() {

@@ -446,6 +446,35 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_classes_are_those_of_their_relations() {
+        let classes = |classes: &[u32]| ItemSet::new(rows(classes.len()), classes.to_vec());
+        let (some, others) = (classes(&[2, 0, 1, 0, 2]), classes(&[0, 2, 5]));
+        let with_ids = || {
+            (
+                some.clone().with_ids(vec![1, 2, 3, 4, 5]),
+                others.clone().with_ids(vec![4, 2, 9]),
+            )
+        };
+        let comparisons = [
+            Comparison::within(some.clone()),
+            Comparison::within(some.clone().with_ids(vec![1, 2, 3, 2, 1])),
+            Comparison::with_references(some.clone(), others.clone()),
+            Comparison::with_references(with_ids().0, with_ids().1),
+            Comparison::with_references(with_ids().0, others.clone()),
+        ];
+        for comparison in comparisons {
+            let pairs = comparison.pairs();
+            let (positive, negative) = (host(&pairs.positive), host(&pairs.negative));
+            let columns = comparison.reference_set().len();
+            for (cell, (positive, negative)) in positive.into_iter().zip(negative).enumerate() {
+                let relation = comparison.relation(cell / columns, cell % columns);
+                assert_eq!(positive, relation.positive_weight(), "{cell}");
+                assert_eq!(negative > 0.0, relation.is_negative(), "{cell}");
+            }
+        }
+    }
+
+    #[test]
     fn mined_pairs_count_as_often_as_they_occur() {
         let batch = EmbeddingBatch::new(rows(3), vec![0, 0, 1]);
         let mined = Comparison::within(&batch).with_mined(Mined::Triplets(vec![[0, 1, 2], [0, 1, 2], [1, 0, 2]]));

@@ -150,6 +150,18 @@ pub fn normalize(x: Tensor<2>) -> Tensor<2> {
     (scaled / length).mask_fill(zero.expand(shape), 0.0)
 }
 
+/// Products of all rows of a set with each other.
+///
+/// # Shapes
+/// `x` `[n, dim]`; the result `[n, n]`.
+#[must_use]
+pub fn gram(x: Tensor<2>) -> Tensor<2> {
+    if let Some(products) = kernels::gram(&x) {
+        return products;
+    }
+    x.clone().matmul(x.transpose())
+}
+
 /// Cosines between the rows of `a` and the rows of `b`; 0 where a row is zero.
 ///
 /// # Shapes
@@ -316,6 +328,72 @@ mod tests {
         let none = masked_mean(x.clone(), mask(vec![false; 4], [2, 2]));
         near(&host(&none), &[0.0]);
         near(&gradient(&none, &x), &[0.0; 4]);
+    }
+
+    #[test]
+    fn kernels_agree_with_plain_operations_in_double_precision() {
+        use crate::distances::{DistanceConfig, matrix};
+        use gradus_core::random::{self, Rng};
+
+        type Function = Box<dyn Fn(Tensor<2>) -> Tensor<2>>;
+        let power = |p: f64| -> Function {
+            let distance = DistanceConfig::Lp {
+                p,
+                power: 1.0,
+                normalize: false,
+            };
+            Box::new(move |x| {
+                let others = x.clone().narrow(0, 3, 5).mul_scalar(0.5);
+                matrix(&distance, x, Some(others))
+            })
+        };
+        let functions: Vec<(&str, Function)> = vec![
+            ("normalize", Box::new(normalize)),
+            ("gram", Box::new(gram)),
+            ("safe_sqrt", Box::new(safe_sqrt)),
+            ("softplus", Box::new(softplus)),
+            ("log_sum_exp", Box::new(|x| log_sum_exp(x, 1))),
+            (
+                "log_one_plus_sum_exp",
+                Box::new(|x| {
+                    let mask = x.clone().without_autodiff().greater_scalar(1.0);
+                    log_one_plus_sum_exp(x, Some(mask))
+                }),
+            ),
+            ("p = 1", power(1.0)),
+            ("p = 1.5", power(1.5)),
+            ("p = 3", power(3.0)),
+            ("p = 4", power(4.0)),
+        ];
+        let (rows, columns) = (70, 261); // more than a block of rows, more than a few vectors, neither a multiple
+        let mut stream = random::stream(9, &[]);
+        let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| stream.random::<f32>() * 4.0 - 2.0).collect() };
+        let mut values = draw(rows * columns);
+        values[columns..2 * columns].fill(0.0);
+        let weights = draw(rows * columns);
+        let evaluate = |function: &Function, dtype: DType| -> (Vec<f64>, Vec<f64>) {
+            let device = Device::flex().autodiff();
+            let data = TensorData::new(values.clone(), [rows, columns]);
+            let leaf = Tensor::<2>::from_data(data, (&device, dtype)).require_grad();
+            let value = function(leaf.clone());
+            let shape = value.dims();
+            let weights = TensorData::new(weights[..shape.iter().product()].to_vec(), shape);
+            let weights = Tensor::<2>::from_data(weights, (&device.inner(), dtype));
+            let gradients = (value.clone() * weights).sum().backward();
+            let slopes = leaf.grad(&gradients).expect("tracked");
+            let host = |x: Tensor<2>| x.cast(DType::F64).try_to_vec_as::<f64>().expect("floats");
+            (host(value), host(slopes))
+        };
+        for (name, function) in &functions {
+            let (single, double) = (evaluate(function, DType::F32), evaluate(function, DType::F64));
+            for (what, found, expected) in [("value", single.0, double.0), ("gradient", single.1, double.1)] {
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let near = (found - expected).abs() <= 2e-4 * expected.abs().max(1.0);
+                    assert!(near, "{name}, {what}: {found} is not {expected}");
+                }
+            }
+        }
     }
 
     #[test]
