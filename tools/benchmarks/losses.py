@@ -216,7 +216,18 @@ def machine():
     return f"{os.cpu_count()} cores of {model}{memory}, {platform.system()} {platform.machine()}"
 
 
-def document(binary, tables, idle, options):
+def options_given():
+    # All but the place of the program.
+    given, arguments = "", iter(sys.argv[1:])
+    for argument in arguments:
+        if argument == "--gradus":
+            next(arguments)
+        else:
+            given += f" {argument}"
+    return given
+
+
+def document(binary, tables, idle, load, options):
     import pytorch_metric_learning
     import torch
 
@@ -227,7 +238,9 @@ def document(binary, tables, idle, options):
         "## Losses",
         "",
         f"Machine: {machine()}. {version} (release, processor); torch {torch.__version__}, pytorch-metric-learning "
-        f"{pytorch_metric_learning.__version__} (PML). Command: `python tools/benchmarks/losses.py`.",
+        f"{pytorch_metric_learning.__version__} (PML). Command: `python tools/benchmarks/losses.py{options_given()}`. Load average "
+        f"before and after: {load:.1f} and {os.getloadavg()[0]:.1f} (above {os.cpu_count()}: other programs had a part of the machine, and times of single "
+        "rows are no measure).",
         "",
         f"Forward and backward pass, default settings, B rows of width {options.dim} (random, unit length, {SAMPLES} of each class; two views for",
         f"`self-supervised` and `vic-reg`), float32, {THREADS} threads (PML: the better of {THREADS} and one). Every loss in a process of its own; {options.rounds} rounds that alternate between both",
@@ -261,7 +274,7 @@ def main():
     warnings.simplefilter("ignore")
     listed = subprocess.run([str(options.gradus), "list", "losses", "--json"], capture_output=True, text=True, check=True)
     names = options.only or [loss["name"] for loss in json.loads(listed.stdout)["losses"]]
-    tables, idle = {}, 0.0
+    tables, idle, load = {}, 0.0, os.getloadavg()[0]
     for batch in options.batches:
         print(f"B = {batch}\n{HEADING}", flush=True)
         tables[batch] = []
@@ -271,7 +284,7 @@ def main():
             tables[batch].append(row(name, ours, theirs, options))
             print(tables[batch][-1], flush=True)
     if not options.only and options.batches == list(PASSES):
-        document(options.gradus, tables, idle, options)
+        document(options.gradus, tables, idle, load, options)
 
 
 if __name__ == "__main__":
