@@ -173,38 +173,66 @@ mod tests {
     use crate::batch::EmbeddingBatch;
     use crate::losses::LossConfig;
     use crate::losses::testing::{matrix, near, scalar};
+    use gradus_core::random::{Rng, stream};
+
+    /// The loss written out: mean over positive pairs of log(1 + sum over negatives of exp(4 t² (a + p)·n - 2 (1 + t²) a·p)),
+    /// `a` and `p` of unit length, `n` as it came.
+    fn naive(rows: &[Vec<f64>], labels: &[u32], alpha: f64) -> f64 {
+        let tangent = alpha.to_radians().tan().powi(2);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let unit: Vec<Vec<f64>> = rows
+            .iter()
+            .map(|row| row.iter().map(|x| x / dot(row, row).sqrt()).collect())
+            .collect();
+        let mut costs = vec![];
+        for a in 0..rows.len() {
+            for p in (0..rows.len()).filter(|&p| p != a && labels[p] == labels[a]) {
+                let exponent = |n: usize| {
+                    let sum = dot(&unit[a], &rows[n]) + dot(&unit[p], &rows[n]);
+                    4.0 * tangent * sum - 2.0 * (1.0 + tangent) * dot(&unit[a], &unit[p])
+                };
+                let negatives = (0..rows.len()).filter(|&n| labels[n] != labels[a]);
+                let exponents: Vec<f64> = negatives.map(exponent).chain([0.0]).collect();
+                let most = exponents.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                costs.push(most + exponents.iter().map(|x| (x - most).exp()).sum::<f64>().ln());
+            }
+        }
+        costs.iter().sum::<f64>() / costs.len() as f64
+    }
+
+    fn agrees(rows: &[Vec<f64>], labels: &[u32], alpha: f64) {
+        let values = rows.iter().flatten().map(|&x| x as f32).collect();
+        let rows_in_single: Vec<Vec<f64>> = rows
+            .iter()
+            .map(|row| row.iter().map(|&x| f64::from(x as f32)).collect())
+            .collect();
+        let batch = EmbeddingBatch::new(matrix(values, [rows.len(), rows[0].len()]), labels.to_vec());
+        let loss = LossConfig::from(AngularConfig { alpha }).init(rows[0].len(), 9, 0, &Device::flex());
+        near(
+            scalar(&loss.forward_batch(&batch)),
+            naive(&rows_in_single, labels, alpha),
+        );
+    }
 
     #[test]
     fn agrees_with_naive_loops_also_where_products_vanish() {
-        let labels = [0_usize, 0, 1, 1, 2, 0, 2];
-        let angles = [0.0f64, 0.5, 1.6, 2.0, 2.1, 0.9, 4.0];
-        for (alpha, length) in [(40.0f64, 1.0), (55.0, 3.0), (40.0, 12.0), (40.0, 25.0), (40.0, 60.0), (40.0, 1e3)] {
-            let tangent = alpha.to_radians().tan().powi(2);
-            let dot = |a: usize, b: usize| (angles[a] - angles[b]).cos();
-            let mut costs = vec![];
-            for a in 0..7 {
-                for p in (0..7).filter(|&p| p != a && labels[p] == labels[a]) {
-                    let exponent =
-                        |n: usize| 4.0 * tangent * length * (dot(a, n) + dot(p, n)) - 2.0 * (1.0 + tangent) * dot(a, p);
-                    let exponents: Vec<f64> = (0..7)
-                        .filter(|&n| labels[n] != labels[a])
-                        .map(exponent)
-                        .chain([0.0])
-                        .collect();
-                    let most = exponents.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    costs.push(most + exponents.iter().map(|x| (x - most).exp()).sum::<f64>().ln());
-                }
-            }
-            let values = angles
+        let labels = [0, 0, 1, 1, 2, 0, 2];
+        let angles = [0.0_f64, 0.5, 1.6, 2.0, 2.1, 0.9, 4.0];
+        for (alpha, length) in [(40.0, 1.0), (55.0, 3.0), (40.0, 12.0), (40.0, 60.0), (40.0, 1e3)] {
+            let rows: Vec<Vec<f64>> = angles
                 .iter()
-                .flat_map(|angle| [(length * angle.cos()) as f32, (length * angle.sin()) as f32])
+                .map(|angle| vec![length * angle.cos(), length * angle.sin()])
                 .collect();
-            let batch = EmbeddingBatch::new(matrix(values, [7, 2]), labels.map(|label| label as u32).to_vec());
-            let loss = LossConfig::from(AngularConfig { alpha }).init(2, 3, 0, &Device::flex());
-            near(
-                scalar(&loss.forward_batch(&batch)),
-                costs.iter().sum::<f64>() / costs.len() as f64,
-            );
+            agrees(&rows, &labels, alpha);
+        }
+        // In more directions the largest terms of anchor and positive are others than those of their sum.
+        let mut random = stream(5, &[]);
+        let labels: Vec<u32> = (0..16).map(|row| row / 4).collect();
+        for length in [1.0, 5.0, 15.0, 40.0] {
+            let rows: Vec<Vec<f64>> = (0..16)
+                .map(|_| (0..8).map(|_| length * (random.random::<f64>() - 0.5)).collect())
+                .collect();
+            agrees(&rows, &labels, 40.0);
         }
     }
 }
