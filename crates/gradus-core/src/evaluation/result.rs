@@ -82,6 +82,22 @@ impl Evaluation {
         }
         table
     }
+
+    /// One line for each number: what it says.
+    #[must_use]
+    pub fn explanations(&self) -> String {
+        let width = self
+            .entries
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let lines = self
+            .entries
+            .iter()
+            .filter_map(|(name, _)| Some(format!("{name:<width$}  {}", summary(name)?)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
 }
 
 fn summary(name: &str) -> Option<&'static str> {
