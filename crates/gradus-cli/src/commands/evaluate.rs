@@ -1,7 +1,6 @@
 //! `gradus evaluate`
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 

@@ -610,3 +610,145 @@ fn take(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn npy(dtype: &str, fortran: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut header = format!("{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+        header.push_str(&" ".repeat(117 - header.len()));
+        header.push('\n');
+        let mut content = b"\x93NUMPY\x01\x00".to_vec();
+        content.extend((header.len() as u16).to_le_bytes());
+        content.extend(header.as_bytes());
+        content.extend(bytes);
+        content
+    }
+
+    const ROWS: [f32; 6] = [1.0, 2.0, 3.0, -4.0, 5.5, 0.25];
+
+    /// [`ROWS`] as `[3, 2]`, or its transpose where columns come first.
+    fn bytes(fortran: bool, element: impl Fn(f32) -> Vec<u8>) -> Vec<u8> {
+        let order: &[usize] = if fortran { &[0, 2, 4, 1, 3, 5] } else { &[0, 1, 2, 3, 4, 5] };
+        order.iter().flat_map(|&at| element(ROWS[at])).collect()
+    }
+
+    /// Half-precision bits of the numbers in [`ROWS`], which are exact there.
+    fn half_bits(value: f32) -> u16 {
+        let bits = value.to_bits();
+        let exponent = ((bits >> 23) & 0xff) as i32 - 127 + 15;
+        (((bits >> 16) & 0x8000) | (exponent as u32) << 10 | (bits >> 13) & 0x3ff) as u16
+    }
+
+    #[test]
+    fn npy_of_every_kind_is_read_whole_and_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e.npy");
+        for fortran in [false, true] {
+            for (dtype, content) in [
+                ("<f4", bytes(fortran, |value| value.to_le_bytes().to_vec())),
+                (">f4", bytes(fortran, |value| value.to_be_bytes().to_vec())),
+                ("<f8", bytes(fortran, |value| f64::from(value).to_le_bytes().to_vec())),
+                (">f8", bytes(fortran, |value| f64::from(value).to_be_bytes().to_vec())),
+                ("<f2", bytes(fortran, |value| half_bits(value).to_le_bytes().to_vec())),
+                (">f2", bytes(fortran, |value| half_bits(value).to_be_bytes().to_vec())),
+            ] {
+                std::fs::write(&path, npy(dtype, if fortran { "True" } else { "False" }, "(3, 2)", &content)).unwrap();
+                let table = read_table(&path).unwrap();
+                assert_eq!((table.dim, table.values.as_slice()), (2, &ROWS[..]), "{dtype} {fortran}");
+                let rows = NpyRows::open(&path).unwrap();
+                let mut values = Vec::new();
+                rows.read(1..3, &mut values).unwrap();
+                assert_eq!(values, ROWS[2..], "{dtype} {fortran}");
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_npy_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e.npy");
+        let whole = npy("<f4", "False", "(3, 2)", &[0; 24]);
+        for (content, word) in [
+            (whole[..whole.len() - 1].to_vec(), "truncated"),
+            (whole[..40].to_vec(), "damaged"),
+            (b"PK\x03\x04".to_vec(), "not an .npy file"),
+            (npy("<f4", "False", "(0, 2)", &[]), "no embedding"),
+            (npy("<f4", "False", "(6,)", &[0; 24]), "matrix"),
+            (npy("<i8", "False", "(3, 1)", &[0; 24]), "floating-point"),
+            (npy("<c8", "False", "(3, 1)", &[0; 24]), "element type"),
+            (npy("<f4", "False", "(4611686018427387904, 4611686018427387904)", &[0; 24]), "truncated"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let message = read_table(&path).unwrap_err().to_string();
+            assert!(message.contains(word) && message.contains("e.npy"), "{word}: {message}");
+        }
+    }
+
+    #[test]
+    fn npz_safetensors_and_parquet_bring_their_labels() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = bytes(false, |value| value.to_le_bytes().to_vec());
+        let labels: Vec<u8> = [5_i64, 5, 9].iter().flat_map(|label| label.to_le_bytes()).collect();
+        let npz = folder.path().join("e.npz");
+        for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
+            let mut archive = zip::ZipWriter::new(File::create(&npz).unwrap());
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            archive.start_file("labels.npy", options).unwrap();
+            archive.write_all(&npy("<i8", "False", "(3,)", &labels)).unwrap();
+            archive.start_file("arr_0.npy", options).unwrap();
+            archive.write_all(&npy("<f4", "False", "(3, 2)", &values)).unwrap();
+            archive.finish().unwrap();
+            let table = read_table(&npz).unwrap();
+            assert_eq!((table.dim, table.values.as_slice()), (2, &ROWS[..]));
+            assert_eq!(table.labels, Some(Labels::from(vec![5, 5, 9])));
+            assert_eq!(read_relations(&npz).unwrap(), Labels::from(vec![5, 5, 9]));
+        }
+        let mut cut = std::fs::read(&npz).unwrap();
+        cut.truncate(cut.len() / 2);
+        std::fs::write(&npz, cut).unwrap();
+        assert!(read_table(&npz).unwrap_err().to_string().contains(".npz"));
+
+        let tensors = folder.path().join("e.safetensors");
+        let view = |dtype, shape: &[usize], bytes| safetensors::tensor::TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+        let brain = bytes(false, |value| ((value.to_bits() >> 16) as u16).to_le_bytes().to_vec());
+        for (dtype, content) in [(Dtype::F32, &values), (Dtype::BF16, &brain)] {
+            let all = [("embeddings", view(dtype, &[3, 2], content)), ("labels", view(Dtype::I64, &[3], &labels))];
+            std::fs::write(&tensors, safetensors::serialize(all, None).unwrap()).unwrap();
+            let table = read_table(&tensors).unwrap();
+            assert_eq!(table.values, ROWS, "{dtype:?}");
+            assert_eq!(table.labels, Some(Labels::from(vec![5, 5, 9])));
+        }
+        let set = crate::EmbeddingSet {
+            dim: 2,
+            values: ROWS.to_vec(),
+            labels: vec![5, 5, 9],
+            ids: ["a", "b", "c"].map(String::from).to_vec(),
+        };
+        let columns = folder.path().join("e.parquet");
+        crate::embeddings::write(&set, &columns).unwrap();
+        let table = read_table(&columns).unwrap();
+        assert_eq!((table.dim, table.values, table.ids), (2, set.values, Some(set.ids)));
+        assert!(read_table(Path::new("e.txt")).unwrap_err().to_string().contains("txt"));
+    }
+
+    #[test]
+    fn labels_of_one_and_of_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.npy");
+        let read = |content: Vec<u8>| {
+            std::fs::write(&path, content).unwrap();
+            read_relations(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(npy(">u2", "False", "(2,)", &[1, 0, 0, 3])).unwrap(), Labels::from(vec![256, 3]));
+        let several = Labels::MultiLabel(vec![vec![0, 2], vec![], vec![1]].into());
+        assert_eq!(read(npy("|u1", "False", "(3, 3)", &[1, 0, 1, 0, 0, 0, 0, 1, 0])).unwrap(), several);
+        assert_eq!(read(npy("|b1", "True", "(3, 3)", &[1, 0, 0, 0, 0, 1, 1, 0, 0])).unwrap(), several);
+        assert!(read(npy("|u1", "False", "(1, 2)", &[1, 7])).unwrap_err().contains("row 0 column 1 is 7"));
+        assert!(read(npy("|i1", "False", "(2,)", &[1, 255])).unwrap_err().contains("row 1 is -1"));
+        assert!(read(npy("<f4", "False", "(1,)", &[0; 4])).unwrap_err().contains("integer labels"));
+    }
+}

@@ -280,3 +280,174 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     sorted[below] + (sorted[above] - sorted[below]) * place.fract()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::EmbeddingSet;
+    use crate::evaluation::testing::random_set;
+    use crate::evaluation::{LoneQueries, SearchDistance};
+    use crate::relations::Labels;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        levels: Vec<usize>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        distance: SearchDistance,
+        dim: usize,
+        queries: Vec<f32>,
+        labels: Vec<u32>,
+        gallery: Option<Vec<f32>>,
+        gallery_labels: Option<Vec<u32>>,
+        lone: f64,
+        miss: BTreeMap<String, f64>,
+        drop: BTreeMap<String, f64>,
+        #[serde(default)]
+        others: BTreeMap<String, f64>,
+    }
+
+    /// Numbers of plain loops in numpy, of pytorch-metric-learning and of scikit-learn: tools/golden/evaluation.py.
+    #[test]
+    fn retrieval_metrics_equal_independent_ones() {
+        let golden: Golden = serde_json::from_str(include_str!("golden/retrieval.json")).unwrap();
+        assert!(golden.cases.len() > 10);
+        for case in golden.cases {
+            let set = |values: Vec<f32>, labels: Vec<u32>| EmbeddingSet {
+                dim: case.dim,
+                values,
+                ids: vec![String::new(); labels.len()],
+                labels,
+            };
+            let queries = set(case.queries, case.labels);
+            let gallery = case
+                .gallery
+                .zip(case.gallery_labels)
+                .map(|(values, labels)| set(values, labels));
+            let subject = Subject::of_sets(&queries, gallery.as_ref());
+            for (lone_queries, expected) in [(LoneQueries::Miss, &case.miss), (LoneQueries::Drop, &case.drop)] {
+                let options = EvaluationOptions {
+                    recall_levels: golden.levels.clone(),
+                    distance: case.distance,
+                    lone_queries,
+                    ..EvaluationOptions::default()
+                };
+                let names: Vec<String> = expected.keys().cloned().collect();
+                let found = report(&subject, &options, Some(&names), &ReportOptions::default())
+                    .unwrap()
+                    .evaluation;
+                assert_eq!(found.get("lone_queries"), Some(case.lone), "{}", case.name);
+                let others = case.others.iter().filter(|_| lone_queries == LoneQueries::Drop);
+                for (name, expected) in expected.iter().chain(others) {
+                    let found = found.get(name).unwrap();
+                    assert!(
+                        (found - expected).abs() < 1e-7,
+                        "{} {name}: {found} {expected}",
+                        case.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_add_up_and_intervals_hold_the_mean() {
+        let mut set = random_set(3, 200, 8, 9);
+        set.labels[0] = 77;
+        let mut subject = Subject::of_sets(&set, None);
+        subject.categories = Some((0..200).map(|row| row % 2).collect());
+        let more = ReportOptions {
+            breakdown: true,
+            bootstrap: 400,
+            seed: 5,
+        };
+        let options = EvaluationOptions::default();
+        let names = ["recall@1".to_owned(), "map@r".to_owned()];
+        let found = report(&subject, &options, Some(&names), &more).unwrap();
+        let all = found.evaluation.get("map@r").unwrap();
+        for groups in [&found.classes, &found.categories] {
+            let sum: f64 = groups
+                .values()
+                .map(|group| group.means.get("map@r").unwrap() * group.queries as f64)
+                .sum();
+            assert!((sum / 200.0 - all).abs() < 1e-12);
+        }
+        let mean = found
+            .classes
+            .values()
+            .map(|group| group.means.get("map@r").unwrap())
+            .sum::<f64>()
+            / found.classes.len() as f64;
+        assert!((found.by_class.as_ref().unwrap().get("map@r").unwrap() - mean).abs() < 1e-12);
+        assert_eq!(
+            (found.classes[&77].lone_queries, found.classes[&77].means.get("map@r")),
+            (1, Some(0.0))
+        );
+        for (name, [low, high]) in &found.intervals {
+            let mean = found.evaluation.get(name).unwrap();
+            assert!(
+                *low < mean && mean < *high && high - low < 0.2,
+                "{name} {low} {mean} {high}"
+            );
+        }
+        // The standard error of a share p of n queries is sqrt(p (1 - p) / n), its interval 3.92 of them wide.
+        let (_, [low, high]) = found.intervals[0];
+        let p = found.evaluation.get("recall@1").unwrap();
+        let expected = 3.92 * (p * (1.0 - p) / 200.0).sqrt();
+        assert!(((high - low) / expected - 1.0).abs() < 0.25);
+        assert_eq!(found, report(&subject, &options, Some(&names), &more).unwrap());
+        let dropping = EvaluationOptions {
+            lone_queries: LoneQueries::Drop,
+            ..options
+        };
+        let found = report(&subject, &dropping, Some(&names), &more).unwrap();
+        assert_eq!(found.classes[&77].means.get("map@r"), None);
+        assert!((found.evaluation.get("map@r").unwrap() * 199.0 - all * 200.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn several_labels_are_relevant_to_a_degree() {
+        let queries = EmbeddingSet {
+            dim: 2,
+            values: vec![1.0, 0.0],
+            labels: vec![0],
+            ids: vec![String::new()],
+        };
+        let gallery = EmbeddingSet {
+            dim: 2,
+            values: vec![1.0, 0.1, 1.0, 0.2, 1.0, 0.3, 1.0, 0.4],
+            labels: vec![0; 4],
+            ids: vec![String::new(); 4],
+        };
+        let mut subject = Subject::of_sets(&queries, Some(&gallery));
+        subject.query_labels = Labels::MultiLabel(vec![vec![1, 2]].into());
+        // A half in common, nothing known (junk), nothing in common, all in common.
+        let labels = Labels::MultiLabel(vec![vec![1], vec![], vec![3], vec![1, 2]].into());
+        subject.gallery = Some((&gallery, labels));
+        let names = ["mrr", "map", "ndcg@3"].map(String::from);
+        let found = report(
+            &subject,
+            &EvaluationOptions::default(),
+            Some(&names),
+            &ReportOptions::default(),
+        )
+        .unwrap();
+        assert_eq!(found.evaluation.get("map"), Some((1.0 + 2.0 / 3.0) / 2.0));
+        let (second, third) = (1.0 / 3.0_f64.log2(), 0.5);
+        let expected = (0.5 + third) / (1.0 + 0.5 * second);
+        assert!((found.evaluation.get("ndcg@3").unwrap() - expected).abs() < 1e-12);
+        let error = report(
+            &subject,
+            &EvaluationOptions::default(),
+            Some(&["density".into()]),
+            &ReportOptions::default(),
+        );
+        assert!(error.unwrap_err().to_string().contains("several labels"));
+    }
+}

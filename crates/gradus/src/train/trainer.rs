@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use gradus_core::EmbeddingSet;
-use gradus_core::EmbeddingSet;
 use gradus_core::data::loader::{HostBatch, LoaderError, Mode};
 use gradus_core::data::split::TestSet;
 use gradus_core::data::{DataError, Dataset};
