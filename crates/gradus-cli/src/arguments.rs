@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Quickstart(Quickstart),
     /// Train an embedding on images
     Train(Box<Train>),
+    /// Train several losses or presets under the same conditions and put them side by side
+    Compare(Compare),
     /// Measure a trained run on the test classes of a data set, or any embeddings in files
     Evaluate(Box<Evaluate>),
     /// Embed a folder of images with a trained run
@@ -140,6 +142,43 @@ pub(crate) struct Train {
     /// Continue the run in FOLDER (or in --out) from its newest checkpoint, as if it had never stopped
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "")]
     pub(crate) resume: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus compare --losses all --epochs 4
+  gradus compare --losses contrastive,multi-similarity --presets proxy-anchor,gradus --seeds 0,1,2 --out runs/losses
+  gradus compare --losses all --set miner=multi-similarity --set sampler.m-per-class.classes=12 --json
+
+Every arm sees the same batches from the same start. Without --data it trains on the embedded flora data with the settings of the \
+quick start. Called again with the same --out, it keeps the runs that are finished and goes on with the one that is not.")]
+pub(crate) struct Compare {
+    /// Losses, each with its default settings over preset proxy-anchor: names, or all
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) losses: Vec<String>,
+    /// Presets
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) presets: Vec<String>,
+    /// Seeds; means are over them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0")]
+    pub(crate) seeds: Vec<u64>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+    /// Epochs of each run
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) epochs: Option<usize>,
+    /// Override one key in every arm (repeatable, later wins)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Folder for the runs (default: a new folder under runs/)
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -299,7 +338,7 @@ pub(crate) struct Embed {
 
 It computes in the precision of the embeddings: double for f8, single for f4 and f2. Beside its own parameters (see `gradus list \
 losses`) every loss takes distance, reducer, embedding-regularizer, embedding-reg-weight, weight-regularizer and \
-weight-reg-weight.")]
+weight-reg-weight. With reducer=do-nothing it prints every value of every pair, triplet or row instead of their sum.")]
 pub(crate) struct Loss {
     /// Loss: see `gradus list losses`
     #[arg(long, value_name = "NAME")]

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let result = std::panic::catch_unwind(|| match arguments.command {
         Command::Quickstart(arguments) => commands::quickstart::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Compare(arguments) => commands::compare::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
         Command::Loss(arguments) => commands::loss::run(&arguments),

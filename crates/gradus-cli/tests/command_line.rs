@@ -444,3 +444,46 @@ fn lists_and_configurations_print_what_they_say() {
     assert_eq!(shown["loss"]["proxy-anchor"]["alpha"], 16.0);
     assert_eq!(json(&["doctor", "--json"])["ok"], true);
 }
+
+#[test]
+fn losses_are_compared_and_finished_runs_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let out = path(home.path(), "runs");
+    let shared = [
+        "compare",
+        "--losses",
+        "contrastive,self-supervised",
+        "--presets",
+        "gradus",
+        "--epochs",
+        "1",
+        "--set",
+        "data.flora.species=12",
+        "--set",
+        "data.flora.images=5",
+        "--set",
+        "data.flora.size=32",
+        "--set",
+        "transform.size=32",
+        "--set",
+        "train.max-batches=1",
+        "--out",
+        &out,
+        "--json",
+    ];
+    let first = json(&shared);
+    for arm in ["contrastive", "self-supervised", "gradus"] {
+        let recall = first["arms"][arm]["recall@1"].as_f64().unwrap();
+        assert_eq!(first["arms"][arm]["runs"][0]["recall@1"].as_f64(), Some(recall));
+        assert_eq!(first["arms"][arm]["runs"][0]["epochs"], 1);
+    }
+    assert_eq!(first["untrained"]["runs"][0]["epochs"], 0);
+    // A finished run is read, not trained again: its own seconds stay what they were.
+    let again = json(&shared);
+    assert_eq!(first["arms"], again["arms"]);
+    let other: Vec<&str> = shared.iter().copied().chain(["--set", "optimizer.rate=0.5"]).collect();
+    assert!(refused(&other).contains("another configuration"));
+    let message = refused(&["compare", "--losses", "contrastiv"]);
+    assert!(message.contains("did you mean `contrastive`"), "{message}");
+    assert!(refused(&["compare"]).contains("nothing to compare"));
+}

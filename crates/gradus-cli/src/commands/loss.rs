@@ -5,7 +5,7 @@ use std::path::Path;
 use gradus::batch::{Comparison, ItemSet, Mined, MinedPairs};
 use gradus::config::settings;
 use gradus::device::{DeviceChoice, use_double_precision};
-use gradus::losses::{LabelNeed, LossConfig};
+use gradus::losses::{LabelNeed, Loss as LossModule, LossConfig};
 use gradus::tensor::{Device, Gradients, Tensor, TensorData};
 use gradus_core::embeddings::{Matrix, read_labels, read_parameters, read_precise_matrix, write_matrix};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
     LossConfig::by_name(&arguments.name).map_err(|problem| Failure::new(format!("--name: {problem}")))?;
     let config: LossConfig = settings(&arguments.name, &arguments.overrides)?;
     config.validate().map_err(Failure::new)?;
-    let needs_labels = config.info().accepts.labels != LabelNeed::Nothing;
+    let needs_labels = config.accepts().labels != LabelNeed::Nothing;
 
     let embeddings = read_precise_matrix(&arguments.embeddings)?;
     let dim = embeddings.dim;
@@ -59,13 +59,17 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
         let (held, given_rows) = (held.dims(), given.values.len() / given.dim);
         let is_vector = held[1] == 1 && given.dim == 1 && config.proxies_per_class().is_none();
         if held != [given_rows, given.dim] && !is_vector {
+            let turned = if given_rows == held[1] {
+                "; transpose it if its columns are the proxies"
+            } else {
+                ""
+            };
             return Err(Failure::new(format!(
-                "{} holds {given_rows} rows of width {}, but the loss {} needs {} rows of width {}: one row per proxy, as wide \
-                 as the embeddings",
+                "{} holds {given_rows} rows of width {}, but the loss {} needs rows of width {}: one row per proxy, as wide as \
+                 the embeddings{turned}",
                 path.display(),
                 given.dim,
                 loss.name(),
-                held[0],
                 held[1]
             )));
         }
@@ -81,6 +85,9 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
     }
     comparison.mined = mined;
     loss.check(&comparison).map_err(Failure::new)?;
+    if !loss.reduces() {
+        return unreduced(&loss, &comparison, arguments);
+    }
     let evaluation = loss.evaluate(&comparison);
     let value = number(&evaluation.value)?;
     let mut terms = Map::new();
@@ -113,6 +120,54 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
     let mut rows = vec![vec!["term".to_owned(), "value".to_owned()]];
     rows.extend(terms.iter().map(|(name, value)| vec![name.clone(), value.to_string()]));
     output::text(&format!("{}: {value}\n\n{}", loss.name(), output::table(&rows)))
+}
+
+/// Prints every value of the loss, which `reducer = "do-nothing"` asks for.
+fn unreduced(loss: &LossModule, comparison: &Comparison, arguments: &Loss) -> Outcome {
+    let gradients = [
+        ("--gradient", &arguments.gradient),
+        ("--reference-gradient", &arguments.reference_gradient),
+        ("--parameters-gradient", &arguments.parameters_gradient),
+    ];
+    if let Some((option, _)) = gradients.iter().find(|(_, path)| path.is_some()) {
+        return Err(Failure::new(format!(
+            "the reducer do-nothing leaves many values, and a gradient is that of one: leave {option} out, or choose another \
+             reducer"
+        )));
+    }
+    let terms = loss.unreduced(comparison).map_err(Failure::new)?;
+    if let Some((name, value)) = terms.iter().find_map(|term| {
+        let wrong = term.values.iter().find(|value| !value.is_finite());
+        wrong.map(|value| (term.name, value))
+    }) {
+        return Err(not_finite(&format!("a value of {name}"), *value));
+    }
+    if arguments.json {
+        let terms: Map<String, serde_json::Value> = terms
+            .into_iter()
+            .map(|term| {
+                let content = json!({
+                    "unit": term.unit, "positions": term.positions, "values": term.values, "weights": term.weights,
+                });
+                (term.name.to_owned(), content)
+            })
+            .collect();
+        return output::json(&json!({"reducer": "do-nothing", "terms": terms}));
+    }
+    let mut rows = vec![["term", "position", "value", "weight"].map(str::to_owned).to_vec()];
+    for term in terms {
+        let values = term.values.iter().zip(&term.weights).zip(&term.positions);
+        rows.extend(values.map(|((value, weight), position)| {
+            let position: Vec<String> = position.iter().map(u32::to_string).collect();
+            vec![
+                term.name.to_owned(),
+                position.join(" "),
+                value.to_string(),
+                weight.to_string(),
+            ]
+        }));
+    }
+    output::text(&format!("{}, not reduced\n\n{}", loss.name(), output::table(&rows)))
 }
 
 /// The labels of some rows; numbers from 0 where a loss looks at none and none are given.
@@ -223,11 +278,16 @@ fn tensor(matrix: &Matrix, is_double: bool, device: &Device) -> Tensor<2> {
 fn number(value: &Tensor<1>) -> Result<f64, Failure> {
     let value: f64 = value.clone().try_into_scalar()?;
     if value.is_finite() {
-        return Ok(value);
+        // No minus 0, which is what 0 times a negative sum is.
+        return Ok(value + 0.0);
     }
-    Err(Failure::new(format!(
-        "the loss is {value}: the embeddings or settings are beyond what this precision can hold"
-    )))
+    Err(not_finite("the loss", value))
+}
+
+fn not_finite(what: &str, value: f64) -> Failure {
+    Failure::new(format!(
+        "{what} is {value}: the embeddings or settings are beyond what this precision can hold"
+    ))
 }
 
 /// The gradient at a leaf; 0 where the loss does not depend on it.

@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Quickstart) -> Outcome {
         .unwrap_or_else(|| layers::new_run_folder("quickstart"));
     let configure = |preset: &str, epochs: Option<usize>| -> Result<Config, Failure> {
         let mut layers = Overlay::preset(preset)?;
-        layers.put(toml::from_str(include_str!("quickstart.toml"))?);
+        layers.put(settings()?);
         layers.insert("seed", i64::try_from(arguments.seed).unwrap_or(i64::MAX));
         layers.insert("data.flora.seed", i64::try_from(arguments.seed).unwrap_or(i64::MAX));
         layers.insert("device", arguments.device.as_str());
@@ -56,6 +56,11 @@ pub(crate) fn run(arguments: &Quickstart) -> Outcome {
         results.push((preset, measured(preset, &configure(preset, arguments.epochs)?, &data)?));
     }
     print(arguments, &results, &out, &data, started.elapsed().as_secs_f64())
+}
+
+/// What the quick start puts over every preset.
+pub(crate) fn settings() -> Result<toml::Table, Failure> {
+    Ok(toml::from_str(include_str!("quickstart.toml"))?)
 }
 
 fn print(

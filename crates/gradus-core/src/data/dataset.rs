@@ -54,6 +54,13 @@ pub enum Source {
         /// The pixels.
         pixels: Arc<image::RgbImage>,
     },
+    /// Another source turned clockwise.
+    Turned {
+        /// What is turned.
+        source: Arc<Source>,
+        /// By how many quarter turns, 1 to 3.
+        quarters: u8,
+    },
 }
 
 impl Source {
@@ -63,6 +70,9 @@ impl Source {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Encoded { name, .. } | Self::Drawn { name, .. } => name.clone(),
+            Self::Turned { source, quarters } => {
+                format!("{} turned by {} degrees", source.name(), u32::from(*quarters) * 90)
+            }
         }
     }
 }

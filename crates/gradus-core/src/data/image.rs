@@ -91,6 +91,15 @@ pub fn decode_within(source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>,
             check_size(pixels.width(), pixels.height(), &source.name(), pixel_limit)?;
             Ok(Arc::clone(pixels))
         }
+        Source::Turned { source, quarters } => {
+            let pixels = decode_within(source, pixel_limit)?;
+            Ok(match quarters % 4 {
+                0 => pixels,
+                1 => Arc::new(image::imageops::rotate90(&*pixels)),
+                2 => Arc::new(image::imageops::rotate180(&*pixels)),
+                _ => Arc::new(image::imageops::rotate270(&*pixels)),
+            })
+        }
     }
 }
 

@@ -148,18 +148,19 @@ pub fn inspect(dataset: &Dataset, check: Option<ImageCheck<'_>>) -> Inspection {
     inspect_split(dataset, &SplitOptions::default(), check)
 }
 
+fn is_present(source: &Source) -> bool {
+    match source {
+        Source::File(path) => path.is_file(),
+        Source::Encoded { .. } | Source::Drawn { .. } => true,
+        Source::Turned { source, .. } => is_present(source),
+    }
+}
+
 /// Inspects a data set as split by `options`.
 #[must_use]
 pub fn inspect_split(dataset: &Dataset, options: &SplitOptions, check: Option<ImageCheck<'_>>) -> Inspection {
     let images = dataset.items.len();
-    let present: Vec<bool> = dataset
-        .items
-        .par_iter()
-        .map(|item| match &item.source {
-            Source::File(path) => path.is_file(),
-            Source::Encoded { .. } | Source::Drawn { .. } => true,
-        })
-        .collect();
+    let present: Vec<bool> = dataset.items.par_iter().map(|item| is_present(&item.source)).collect();
     let images_present = present.iter().filter(|present| **present).count();
     let absent_examples = dataset
         .items

@@ -8,6 +8,7 @@ pub mod layouts;
 pub mod loader;
 pub mod split;
 pub mod transform;
+pub mod turns;
 
 pub use dataset::{Class, DataError, Dataset, Factor, Item, Part, Source};
 pub use layouts::Layout;

@@ -632,7 +632,11 @@ mod tests {
 
     /// [`ROWS`] as `[3, 2]`, or its transpose where columns come first.
     fn bytes(fortran: bool, element: impl Fn(f32) -> Vec<u8>) -> Vec<u8> {
-        let order: &[usize] = if fortran { &[0, 2, 4, 1, 3, 5] } else { &[0, 1, 2, 3, 4, 5] };
+        let order: &[usize] = if fortran {
+            &[0, 2, 4, 1, 3, 5]
+        } else {
+            &[0, 1, 2, 3, 4, 5]
+        };
         order.iter().flat_map(|&at| element(ROWS[at])).collect()
     }
 
@@ -656,9 +660,17 @@ mod tests {
                 ("<f2", bytes(fortran, |value| half_bits(value).to_le_bytes().to_vec())),
                 (">f2", bytes(fortran, |value| half_bits(value).to_be_bytes().to_vec())),
             ] {
-                std::fs::write(&path, npy(dtype, if fortran { "True" } else { "False" }, "(3, 2)", &content)).unwrap();
+                std::fs::write(
+                    &path,
+                    npy(dtype, if fortran { "True" } else { "False" }, "(3, 2)", &content),
+                )
+                .unwrap();
                 let table = read_table(&path).unwrap();
-                assert_eq!((table.dim, table.values.as_slice()), (2, &ROWS[..]), "{dtype} {fortran}");
+                assert_eq!(
+                    (table.dim, table.values.as_slice()),
+                    (2, &ROWS[..]),
+                    "{dtype} {fortran}"
+                );
                 let rows = NpyRows::open(&path).unwrap();
                 let mut values = Vec::new();
                 rows.read(1..3, &mut values).unwrap();
@@ -680,7 +692,10 @@ mod tests {
             (npy("<f4", "False", "(6,)", &[0; 24]), "matrix"),
             (npy("<i8", "False", "(3, 1)", &[0; 24]), "floating-point"),
             (npy("<c8", "False", "(3, 1)", &[0; 24]), "element type"),
-            (npy("<f4", "False", "(4611686018427387904, 4611686018427387904)", &[0; 24]), "truncated"),
+            (
+                npy("<f4", "False", "(4611686018427387904, 4611686018427387904)", &[0; 24]),
+                "truncated",
+            ),
         ] {
             std::fs::write(&path, content).unwrap();
             let message = read_table(&path).unwrap_err().to_string();
@@ -713,10 +728,14 @@ mod tests {
         assert!(read_table(&npz).unwrap_err().to_string().contains(".npz"));
 
         let tensors = folder.path().join("e.safetensors");
-        let view = |dtype, shape: &[usize], bytes| safetensors::tensor::TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+        let view =
+            |dtype, shape: &[usize], bytes| safetensors::tensor::TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
         let brain = bytes(false, |value| ((value.to_bits() >> 16) as u16).to_le_bytes().to_vec());
         for (dtype, content) in [(Dtype::F32, &values), (Dtype::BF16, &brain)] {
-            let all = [("embeddings", view(dtype, &[3, 2], content)), ("labels", view(Dtype::I64, &[3], &labels))];
+            let all = [
+                ("embeddings", view(dtype, &[3, 2], content)),
+                ("labels", view(Dtype::I64, &[3], &labels)),
+            ];
             std::fs::write(&tensors, safetensors::serialize(all, None).unwrap()).unwrap();
             let table = read_table(&tensors).unwrap();
             assert_eq!(table.values, ROWS, "{dtype:?}");
@@ -743,12 +762,33 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             read_relations(&path).map_err(|error| error.to_string())
         };
-        assert_eq!(read(npy(">u2", "False", "(2,)", &[1, 0, 0, 3])).unwrap(), Labels::from(vec![256, 3]));
+        assert_eq!(
+            read(npy(">u2", "False", "(2,)", &[1, 0, 0, 3])).unwrap(),
+            Labels::from(vec![256, 3])
+        );
         let several = Labels::MultiLabel(vec![vec![0, 2], vec![], vec![1]].into());
-        assert_eq!(read(npy("|u1", "False", "(3, 3)", &[1, 0, 1, 0, 0, 0, 0, 1, 0])).unwrap(), several);
-        assert_eq!(read(npy("|b1", "True", "(3, 3)", &[1, 0, 0, 0, 0, 1, 1, 0, 0])).unwrap(), several);
-        assert!(read(npy("|u1", "False", "(1, 2)", &[1, 7])).unwrap_err().contains("row 0 column 1 is 7"));
-        assert!(read(npy("|i1", "False", "(2,)", &[1, 255])).unwrap_err().contains("row 1 is -1"));
-        assert!(read(npy("<f4", "False", "(1,)", &[0; 4])).unwrap_err().contains("integer labels"));
+        assert_eq!(
+            read(npy("|u1", "False", "(3, 3)", &[1, 0, 1, 0, 0, 0, 0, 1, 0])).unwrap(),
+            several
+        );
+        assert_eq!(
+            read(npy("|b1", "True", "(3, 3)", &[1, 0, 0, 0, 0, 1, 1, 0, 0])).unwrap(),
+            several
+        );
+        assert!(
+            read(npy("|u1", "False", "(1, 2)", &[1, 7]))
+                .unwrap_err()
+                .contains("row 0 column 1 is 7")
+        );
+        assert!(
+            read(npy("|i1", "False", "(2,)", &[1, 255]))
+                .unwrap_err()
+                .contains("row 1 is -1")
+        );
+        assert!(
+            read(npy("<f4", "False", "(1,)", &[0; 4]))
+                .unwrap_err()
+                .contains("integer labels")
+        );
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn encode_matrix(matrix: &Matrix, file: &mut dyn Write) -> std::io::R
     }
 }
 
-const FLOATS: &str = "floating-point numbers (f2, f4 or f8)";
+const FLOATS: &str = "floating-point numbers (f2, f4 or f8; in NumPy `embeddings.astype(numpy.float32)`)";
 
 /// Numbers in rows, row-major.
 #[derive(Debug, Clone, PartialEq)]

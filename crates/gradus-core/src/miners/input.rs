@@ -11,6 +11,8 @@ pub struct Relations<'a> {
     query: &'a Labels,
     reference: &'a Labels,
     same: bool,
+    /// Which item each anchor and each reference shows.
+    ids: Option<(&'a [u64], &'a [u64])>,
 }
 
 /// The references an anchor makes pairs with, ascending.
@@ -30,6 +32,7 @@ impl<'a> Relations<'a> {
             query: labels,
             reference: labels,
             same: true,
+            ids: None,
         }
     }
 
@@ -43,6 +46,7 @@ impl<'a> Relations<'a> {
                 query,
                 reference,
                 same: false,
+                ids: None,
             });
         }
         Err(MiningError::Mismatch(
@@ -50,6 +54,24 @@ impl<'a> Relations<'a> {
              or levels of a hierarchy"
                 .to_owned(),
         ))
+    }
+
+    /// Says which item each anchor and each reference shows: two views of one item make no pair.
+    ///
+    /// # Errors
+    /// If the numbers of ids and items differ.
+    pub fn with_ids(self, query: &'a [u64], reference: &'a [u64]) -> Result<Self, MiningError> {
+        if (query.len(), reference.len()) == (self.query.len(), self.reference.len()) {
+            let ids = Some((query, reference));
+            return Ok(Self { ids, ..self });
+        }
+        Err(MiningError::Mismatch(format!(
+            "there are {} and {} ids for {} embeddings and {} references: one each is needed",
+            query.len(),
+            reference.len(),
+            self.query.len(),
+            self.reference.len()
+        )))
     }
 
     /// Number of anchors.
@@ -78,7 +100,10 @@ impl<'a> Relations<'a> {
     pub fn partners(&self, query: usize) -> Partners {
         let mut partners = Partners::default();
         for reference in 0..self.reference.len() {
-            if self.same && reference == query {
+            let same_item = self
+                .ids
+                .is_some_and(|(queries, references)| queries[query] == references[reference]);
+            if same_item || self.same && reference == query {
                 continue;
             }
             match self.query.relation(query, self.reference, reference) {
@@ -152,6 +177,15 @@ impl<'a> MiningInput<'a> {
             dim,
             seed,
         })
+    }
+
+    /// Says which item each anchor and each reference shows: two views of one item make no pair.
+    ///
+    /// # Errors
+    /// If the numbers of ids and items differ.
+    pub fn with_ids(self, query: &'a [u64], reference: &'a [u64]) -> Result<Self, MiningError> {
+        let relations = self.relations.with_ids(query, reference)?;
+        Ok(Self { relations, ..self })
     }
 
     /// The rows of the anchors.

@@ -9,6 +9,7 @@ use super::{Config, presets};
 /// Sections that name one variant of several: a layer that names another variant replaces the section.
 const VARIANTS: &[&str] = &[
     "loss",
+    "miner",
     "sampler",
     "sampler.tuples-to-weights.miner",
     "model.backbone",

@@ -6,6 +6,7 @@ use gradus_core::data::Layout;
 use gradus_core::data::flora::FloraConfig;
 use gradus_core::data::transform::TransformConfig;
 use gradus_core::evaluation::is_measure;
+use gradus_core::miners::MinerConfig;
 use gradus_core::samplers::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::device::DeviceChoice;
 use crate::intra_class::IntraClassConfig;
 use crate::losses::{LossConfig, Support};
 use crate::models::ModelConfig;
+use crate::train::memory::MemoryConfig;
 use crate::train::optimizer::{Clipping, UpdateRule};
 use crate::train::schedule::Decay;
 
@@ -36,6 +38,12 @@ pub struct Config {
     pub model: ModelConfig,
     /// The supervised base loss.
     pub loss: LossConfig,
+    /// Which pairs or triplets the base loss looks at (default none: all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub miner: Option<MinerConfig>,
+    /// Cross-batch memory the base loss compares batches with (default none).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryConfig>,
     /// The method: intra-class ranking.
     pub intra_class: IntraClassConfig,
     /// Who orders the members of a class, where the method ranks members.
@@ -68,6 +76,9 @@ pub struct DataConfig {
     pub test_classes: Option<String>,
     /// Share of the training *classes* held out for validation (default 0: none; early stopping needs some).
     pub validation: f64,
+    /// Whether every training image is also trained on turned by 90, 180 and 270 degrees, as another class each (default false;
+    /// usual on Omniglot). Validation and test images stay upright.
+    pub rotations_as_classes: bool,
     /// Share of broken images that is tolerated (default 0.001); they are named and left out.
     pub max_bad_images: f64,
     /// Decoding threads (default 0: one per core).
@@ -87,6 +98,7 @@ impl Default for DataConfig {
             train_classes: None,
             test_classes: None,
             validation: 0.0,
+            rotations_as_classes: false,
             max_bad_images: 0.001,
             threads: 0,
             cache_mib: 1024,
@@ -137,6 +149,12 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Batches per epoch at most (default 0: all the sampler gives).
     pub max_batches: usize,
+    /// Minutes of training at most, over all sessions of the run (default 0: no limit). Rates fall by epochs all the same, so
+    /// choose as many as fit.
+    pub max_minutes: f64,
+    /// Images in one pass through the network (default 0: the whole batch). With fewer than a batch, gradients are cached
+    /// (Gao et al., 2021): every image passes twice, and the batch can be far larger than memory.
+    pub gradient_cache: usize,
     /// How proxies start (default `class-means`).
     pub proxies: ProxyStart,
     /// Decay per step of a moving average of the weights that is evaluated and saved instead (default 0.99; 0: none). It rises
@@ -156,6 +174,8 @@ impl Default for TrainConfig {
         Self {
             epochs: 20,
             max_batches: 0,
+            max_minutes: 0.0,
+            gradient_cache: 0,
             proxies: ProxyStart::ClassMeans,
             weight_average: 0.99,
             early_stopping: None,
@@ -333,6 +353,12 @@ impl Config {
                 return Err("train.early-stopping.patience = 0: expected at least 1".to_owned());
             }
         }
+        if !(self.train.max_minutes >= 0.0 && self.train.max_minutes.is_finite()) {
+            return Err(format!(
+                "train.max-minutes = {}: expected a number of at least 0 (0: no limit)",
+                self.train.max_minutes
+            ));
+        }
         if self.train.validate_every == 0 {
             return Err("train.validate-every = 0: expected at least 1".to_owned());
         }
@@ -347,14 +373,8 @@ impl Config {
         }
         self.model.validate().map_err(|error| error.to_string())?;
         self.loss.validate()?;
-        let accepts = self.loss.info().accepts;
-        if accepts.references == Support::Required || accepts.mined == Support::Required {
-            return Err(format!(
-                "loss.{} compares a batch with something else (references, mined pairs), which training does not give it yet; \
-                 choose another loss.",
-                self.loss.name()
-            ));
-        }
+        self.loss.validate_reduces()?;
+        self.validate_composition()?;
         self.intra_class.validate()?;
         if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
             return Err(
@@ -375,5 +395,64 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Checks that loss, miner, memory and sampler fit together.
+    fn validate_composition(&self) -> Result<(), String> {
+        let (name, accepts) = (self.loss.name(), self.loss.accepts());
+        let two_views = accepts.references == Support::Required;
+        if two_views && self.model.freeze_trunk {
+            return Err(format!(
+                "loss.{name} compares two augmented views of every image, but model.freeze-trunk trains on stored features, \
+                 which have one: choose another loss, or train without --freeze-trunk"
+            ));
+        }
+        match (&self.miner, accepts.mined) {
+            (Some(miner), Support::Refused) => {
+                return Err(format!(
+                    "miner.{} chooses pairs or triplets, but loss.{name} looks at whole batches: leave the miner out, or choose \
+                     another loss",
+                    miner.name()
+                ));
+            }
+            (None, Support::Required) => {
+                return Err(format!(
+                    "loss.{name} needs mined pairs or triplets: choose a miner, for example --set miner=batch-hard"
+                ));
+            }
+            _ => {}
+        }
+        if let Some(miner) = &self.miner {
+            miner.validate()?;
+            let packaged = matches!(miner, MinerConfig::EmbeddingsAlreadyPackagedAsTriplets(_));
+            if packaged && !matches!(self.sampler, SamplerConfig::FixedTriplets(_)) {
+                return Err(format!(
+                    "miner.{} takes batches for triplets, one after the other, but sampler.{} deals none: use it with \
+                     sampler.fixed-triplets",
+                    miner.name(),
+                    self.sampler.name()
+                ));
+            }
+            if packaged && self.memory.is_some() {
+                return Err(format!(
+                    "miner.{} takes batches for triplets, one after the other, which a memory is not: leave [memory] out, or \
+                     choose another miner",
+                    miner.name()
+                ));
+            }
+        }
+        let Some(memory) = &self.memory else { return Ok(()) };
+        memory.validate(self.sampler.init(self.seed).batch_size())?;
+        match accepts.references {
+            Support::Optional => Ok(()),
+            Support::Refused => Err(format!(
+                "[memory] gives a batch something else to compare with, but loss.{name} takes no reference set: leave [memory] \
+                 out, or choose a loss of pairs"
+            )),
+            Support::Required => Err(format!(
+                "[memory] gives a batch something else to compare with, but loss.{name} compares it with a second view: leave \
+                 [memory] out, or choose another loss"
+            )),
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::tensor::{Device, Module, Param, Tensor, TensorData};
 /// How far from 0 and 180 degrees the widened angle stays, in radians, and what is added to the deviation of lengths.
 const EPSILON: f64 = 1e-3;
 
-/// Settings of [`AdafaceLoss`]; defaults are the paper's.
+/// Settings of [`AdafaceLoss`]; defaults are the paper's (`t-alpha`: that of the authors' training program).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AdafaceConfig {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{all_pairs, once};
 use super::{Accepts, DistanceNeed, MetricLoss, MetricLossConfig, Term, Unit, View, check};
 use crate::numerics::{normalize, softplus};
-use crate::tensor::{Bool, Device, Int, Module, Tensor};
+use crate::tensor::{Bool, DType, Device, Int, Module, Tensor};
 
 /// Settings of [`AngularLoss`]; defaults are those of pytorch-metric-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,8 +54,9 @@ impl MetricLossConfig for AngularConfig {
 /// length), so feed embeddings of unit length to get the paper's value.
 ///
 /// `exp(4 t (a + p).n) = exp(4 t a.n) exp(4 t p.n)`, so the sums over negatives are one product of matrices, after the
-/// largest exponents of `a` and of `p` were taken out. Where that product vanishes (no negative is near the largest
-/// exponent of both, by more than the range of the number type) the larger of the two leading terms stands for the sum.
+/// largest exponents of `a` and of `p` were taken out, in double precision where the device has it. Where that product
+/// vanishes (no negative is near the largest exponent of both, by more than the range of the number type) the larger of the
+/// two leading terms stands for the sum.
 ///
 /// # Shapes
 /// Embeddings `[batch, dim]` of any length, references `[references, dim]`. Memory: a few `batch x references`.
@@ -97,9 +98,10 @@ impl MetricLoss for AngularLoss {
         let (right, first_of_positive, lead_of_positive) = leading(of_positive.clone(), &apart_of_positive);
         let sums = left.matmul(right.transpose()); // [anchors, references]
 
-        let vanished = sums.clone().without_autodiff().lower_equal_scalar(1e-30);
+        let smallest = if sums.dtype() == DType::F64 { 1e-290 } else { 1e-30 };
+        let vanished = sums.clone().without_autodiff().lower_equal_scalar(smallest);
         let shift = lead + lead_of_positive.transpose();
-        let sums = sums.mask_fill(vanished.clone(), 1.0).log() + shift;
+        let sums = sums.mask_fill(vanished.clone(), 1.0).log().cast(shift.dtype()) + shift;
         let at_first = entry(of_anchor.clone(), &first) + of_positive.clone().select(1, first).transpose();
         let at_other =
             of_anchor.select(1, first_of_positive.clone()) + entry(of_positive, &first_of_positive).transpose();
@@ -121,7 +123,8 @@ impl MetricLoss for AngularLoss {
 }
 
 /// Exponentials of each row's marked entries over their largest, where the largest is, `[rows]`, and its value `[rows, 1]`,
-/// a constant; entries that are not marked are 0.
+/// a constant; entries that are not marked are 0. In double precision where the device has it: products of exponentials
+/// of two rows leave the range of single precision as soon as embeddings are a few times longer than 1.
 fn leading(x: Tensor<2>, marked: &Tensor<2, Bool>) -> (Tensor<2>, Tensor<1, Int>, Tensor<2>) {
     let others = marked.clone().bool_not();
     let seen = x
@@ -132,8 +135,12 @@ fn leading(x: Tensor<2>, marked: &Tensor<2, Bool>) -> (Tensor<2>, Tensor<1, Int>
     let [rows, _] = largest.dims();
     let none = largest.clone().equal_scalar(f64::NEG_INFINITY);
     let largest = largest.mask_fill(none, 0.0);
-    let exponentials = (x - largest.clone()).mask_fill(others, f64::NEG_INFINITY).exp();
-    (exponentials, at.reshape([rows]), largest)
+    let exponents = (x - largest.clone()).mask_fill(others, f64::NEG_INFINITY);
+    let exponents = match DType::F64 {
+        wide if exponents.device().supports_dtype(wide) => exponents.cast(wide),
+        _ => exponents,
+    };
+    (exponents.exp(), at.reshape([rows]), largest)
 }
 
 /// One entry of each row, `[rows, 1]`.
@@ -153,7 +160,7 @@ mod tests {
     fn agrees_with_naive_loops_also_where_products_vanish() {
         let labels = [0_usize, 0, 1, 1, 2, 0, 2];
         let angles = [0.0f64, 0.5, 1.6, 2.0, 2.1, 0.9, 4.0];
-        for (alpha, length) in [(40.0f64, 1.0), (55.0, 3.0), (40.0, 1e3)] {
+        for (alpha, length) in [(40.0f64, 1.0), (55.0, 3.0), (40.0, 12.0), (40.0, 25.0), (40.0, 60.0), (40.0, 1e3)] {
             let tangent = alpha.to_radians().tan().powi(2);
             let dot = |a: usize, b: usize| (angles[a] - angles[b]).cos();
             let mut costs = vec![];

@@ -8,7 +8,7 @@ use crate::distances::{self, DistanceConfig};
 use crate::numerics::normalize;
 use crate::tensor::{Device, Module, Tensor, TensorData, activation};
 
-/// Settings of [`CentroidTripletLoss`].
+/// Settings of [`CentroidTripletLoss`]; the default is gradus' own, for other distances than the authors' (see there).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CentroidTripletConfig {
@@ -59,6 +59,10 @@ impl MetricLossConfig for CentroidTripletConfig {
 /// class: `[d(a, c_own) - d(a, c) + margin]+` with squared Euclidean distances of normalised rows (centroids too; the paper
 /// does not normalise); mean over the non-zero pairs of anchor and other class. An anchor alone in its class has none. With a
 /// similarity the difference turns around.
+///
+/// The authors' program takes a margin of 0.5 between Euclidean distances of features that are not normalised, and for each
+/// query the nearest other centroid or query of its round only: `distance = { lp = { normalize = false } }` and
+/// `margin = 0.5` come near. It adds a triplet loss, a centre loss and cross entropy.
 ///
 /// # Shapes
 /// Embeddings `[batch, dim]` of any length, references `[references, dim]`. Memory: a few `batch x references`.

@@ -13,7 +13,7 @@ use crate::tensor::{Device, Module, Param, Tensor};
 /// How much the cosines of one batch count in the running mean.
 const MOMENTUM: f64 = 0.01;
 
-/// Settings of [`CurricularfaceLoss`]; defaults are the paper's.
+/// Settings of [`CurricularfaceLoss`]; defaults are the paper's and those of the authors' program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CurricularfaceConfig {

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compat::Compat;
 use super::rows::{log_add_exp, weighted_log_sum_exp};
 use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
-use crate::tensor::{Device, Module, activation};
+use crate::tensor::{Bool, Device, Module, Tensor, TensorData, activation};
 
 /// Settings of [`LiftedStructureLoss`]; defaults are those of pytorch-metric-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub struct LiftedStructureConfig {
     pub neg_margin: f64,
     /// Distance that positives may keep (with a similarity: that they must reach); 0.
     pub pos_margin: f64,
+    /// Whose negatives of a positive count where there is a separate reference set: "paper" or "pml"; paper.
+    pub compat: Compat,
 }
 
 impl Default for LiftedStructureConfig {
@@ -21,6 +24,7 @@ impl Default for LiftedStructureConfig {
         Self {
             neg_margin: 1.0,
             pos_margin: 0.0,
+            compat: Compat::Paper,
         }
     }
 }
@@ -32,6 +36,14 @@ impl MetricLossConfig for LiftedStructureConfig {
     const YEAR: u16 = 2016;
     const ACCEPTS: Accepts = Accepts::PAIRS;
     const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Pair)];
+
+    fn examples() -> Vec<Self> {
+        let theirs = Self {
+            compat: Compat::Pml,
+            ..Self::default()
+        };
+        vec![Self::default(), theirs]
+    }
 
     fn validate(&self) -> Result<(), String> {
         let default = Self::default();
@@ -52,7 +64,8 @@ impl MetricLossConfig for LiftedStructureConfig {
 ///
 /// The sum over the negatives of a pair is the sum of two rows' sums, so memory is `batch x references`, not pairs times
 /// negatives. With a separate reference set the negatives of a positive are the anchors of other classes;
-/// pytorch-metric-learning takes those of the anchor that happens to have the position of the positive.
+/// pytorch-metric-learning takes those of the anchor that happens to have the position of the positive, or none where there
+/// are fewer anchors, and `compat = "pml"` does so too. Within one batch both are the same.
 ///
 /// # Shapes
 /// Embeddings `[batch, dim]` of any length, references `[references, dim]`. Memory: a few `batch x references`.
@@ -64,7 +77,11 @@ pub struct LiftedStructureLoss {
 
 impl MetricLoss for LiftedStructureLoss {
     fn terms(&self, view: &View<'_>) -> Vec<Term> {
-        let LiftedStructureConfig { neg_margin, pos_margin } = self.config;
+        let LiftedStructureConfig {
+            neg_margin,
+            pos_margin,
+            compat,
+        } = self.config;
         let pairs = view.pairs();
         if pairs.positive_total() == 0.0 || pairs.negative_total() == 0.0 {
             return vec![];
@@ -75,15 +92,33 @@ impl MetricLoss for LiftedStructureLoss {
         let of_anchors = weighted_log_sum_exp(push.clone(), &pairs.negative, 1); // [anchors, 1]
         let of_positives = if view.is_within() {
             of_anchors.clone().transpose()
+        } else if compat == Compat::Pml {
+            of_same_position(&of_anchors, shape)
         } else {
             weighted_log_sum_exp(push, &pairs.negative, 0)
-        }; // [1, references]
+        }; // [1, references], or [anchors, references] where it depends on the anchor
         let push = log_add_exp(of_anchors, of_positives, shape);
         let costs = activation::relu(push + view.beyond(distances, pos_margin))
             .square()
             .mul_scalar(0.5);
         vec![Term::pairs("loss", costs, pairs.positive)]
     }
+}
+
+/// For each pair the sum of the anchor at the position of the reference, `[anchors, references]`: nothing (minus infinity)
+/// where there is no such anchor, or where it is the anchor of the pair, whose sum counts already.
+fn of_same_position(of_anchors: &Tensor<2>, [anchors, references]: [usize; 2]) -> Tensor<2> {
+    let shared = anchors.min(references);
+    let mut sums = of_anchors.clone().narrow(0, 0, shared).transpose(); // [1, shared]
+    if references > shared {
+        let constant = of_anchors.clone().without_autodiff().narrow(0, 0, 1);
+        let nothing = constant.full_like(f64::NEG_INFINITY).expand([1, references - shared]);
+        sums = Tensor::cat(vec![sums, nothing], 1);
+    }
+    let own: Vec<bool> = (0..anchors * references).map(|cell| cell / references == cell % references).collect();
+    let own = TensorData::new(own, [anchors, references]);
+    let own = Tensor::<2, Bool>::from_data(own, &of_anchors.device().inner());
+    sums.expand([anchors, references]).mask_fill(own, f64::NEG_INFINITY)
 }
 
 #[cfg(test)]
@@ -110,7 +145,12 @@ mod tests {
                 costs.push((sum.ln() + d(a, p) - pos_margin).max(0.0).powi(2) / 2.0);
             }
         }
-        let loss = LossConfig::from(LiftedStructureConfig { neg_margin, pos_margin }).init(2, 3, 0, &Device::flex());
+        let loss = LossConfig::from(LiftedStructureConfig {
+            neg_margin,
+            pos_margin,
+            compat: Compat::Paper,
+        })
+        .init(2, 3, 0, &Device::flex());
         near(
             scalar(&loss.forward_batch(&circle(&angles, &labels))),
             costs.iter().sum::<f64>() / costs.len() as f64,

@@ -6,7 +6,8 @@ use super::{
     Accepts, DistanceNeed, Loss, LossConfig, MetricLoss, MetricLossConfig, MultiSimilarityConfig, Term, Unit, View, check,
 };
 use crate::batch::{Comparison, ItemSet};
-use crate::tensor::{Device, Module};
+use crate::numerics::normalize;
+use crate::tensor::{Device, Module, Tensor};
 
 /// Width below which no further half is taken by default.
 const SMALLEST: usize = 8;
@@ -66,9 +67,17 @@ impl MetricLossConfig for MatryoshkaConfig {
         vec![Self::default(), two]
     }
 
+    fn accepts(&self) -> Accepts {
+        Accepts {
+            distances: DistanceNeed::Nothing,
+            ..self.loss.accepts()
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         self.loss
             .validate()
+            .and_then(|()| self.loss.validate_reduces())
             .map_err(|problem| format!("loss.matryoshka.loss: {problem}"))?;
         if self.widths.contains(&0) {
             return Err("loss.matryoshka.widths holds 0, but a width must be at least 1.".into());
@@ -95,7 +104,7 @@ impl MetricLossConfig for MatryoshkaConfig {
 /// Matryoshka representation loss (Kusupati et al., Matryoshka Representation Learning, NeurIPS 2022).
 ///
 /// The sum over widths `w` of `weight_w` times another loss of the first `w` axes of the embeddings. Each width has
-/// parameters of its own (they do not start at class means). What may be mined, compared with and known of the items is up
+/// parameters of its own; its proxies can start at the first axes of class means, divided by their length. What may be mined, compared with and known of the items is up
 /// to the other loss, which says so when it sees the batch; its distance, reducer and regularisers stand in its own section.
 ///
 /// # Shapes
@@ -133,6 +142,19 @@ impl MetricLoss for MatryoshkaLoss {
         parts.try_for_each(|(loss, &width)| loss.check(&narrowed(comparison, width)))
     }
 
+    fn has_inner_proxies(&self) -> bool {
+        self.losses.iter().any(Loss::has_proxies)
+    }
+
+    fn with_inner_proxies(self, means: &Tensor<2>) -> Self {
+        let first = |width: usize| normalize(means.clone().narrow(1, 0, width));
+        let parts = self.losses.into_iter().zip(&self.widths);
+        Self {
+            losses: parts.map(|(loss, &width)| loss.with_proxies(first(width))).collect(),
+            ..self
+        }
+    }
+
     fn terms(&self, view: &View<'_>) -> Vec<Term> {
         let mut sum = view.zero();
         for (index, (loss, &width)) in self.losses.iter().zip(&self.widths).enumerate() {
@@ -166,6 +188,29 @@ mod tests {
         };
         let expected = value(inner.init(3, 2, 5, &device), 3) + 0.5 * value(inner.init(2, 2, 6, &device), 2);
         near(value(config.init(3, 2, 5, &device), 3), expected);
+    }
+
+    #[test]
+    fn proxies_start_at_the_first_axes_of_class_means() {
+        let device = Device::flex();
+        let config = LossConfig::from(MatryoshkaConfig {
+            loss: Box::new(crate::losses::CosfaceConfig::default().into()),
+            widths: vec![3, 2],
+            weights: vec![],
+        });
+        let means = matrix(vec![3.0, 4.0, 12.0, 0.0, -2.0, 1.0], [2, 3]);
+        let loss = config.init(3, 2, 5, &device);
+        assert!(loss.has_proxies());
+        let loss = loss.with_proxies(means);
+        let crate::losses::BaseLoss::Matryoshka(inner) = &loss.base else {
+            panic!("not matryoshka")
+        };
+        let found: Vec<f32> = inner.losses[1].parameters().expect("proxies").try_to_vec_as().expect("floats");
+        for (found, expected) in found.iter().zip([0.6, 0.8, 0.0, -1.0]) {
+            near(f64::from(*found), expected);
+        }
+        assert_eq!(inner.losses[0].parameters().expect("proxies").dims(), [2, 3]);
+        assert!(!LossConfig::from(MatryoshkaConfig::default()).init(8, 2, 0, &device).has_proxies());
     }
 
     #[test]

@@ -13,6 +13,17 @@
 //! the host, and never hold more than a few matrices of `batch x batch` or `batch x classes`. They divide by `mul_scalar`
 //! of the reciprocal, because Burn 0.22 rounds the slope of `div_scalar` to single precision.
 //!
+//! Values and gradients are those of pytorch-metric-learning 2.9.0, which the tests hold them to. Where it is at odds with
+//! itself, gradus is not, and the loss says so; for all losses:
+//!
+//! - Its losses of pairs give 0 where every list of mined indices has at most one entry. Here one pair or triplet counts.
+//! - Its reducer `class-weighted` multiplies every value by every weight for losses that are logarithms of sums (angular,
+//!   circle, lifted structure, multi-similarity, tuplet margin), and takes classes of rows for those of proxies
+//!   (proxy-anchor). Here each value has the weight of its own class.
+//! - Its reducer `per-anchor` needs as many references as anchors; here any number will do.
+//! - Values too small or too large for single precision count as 0 or infinity there and are kept here (nca, proxy-nca,
+//!   nt-xent), and a batch without any value costs 0, where a mean of nothing is NaN (nca).
+//!
 //! ```
 //! use gradus::batch::EmbeddingBatch;
 //! use gradus::losses::LossConfig;
@@ -36,6 +47,7 @@ mod softmax;
 mod terms;
 #[cfg(test)]
 mod testing;
+mod unreduced;
 mod view;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +57,7 @@ pub use options::{Composed, LossOptions, TripletsPerAnchor};
 pub use reducers::{ReducerConfig, ReducerInfo};
 pub use regularizers::{RegularizerConfig, RegularizerInfo};
 pub use terms::{Entries, Rows, Term, TripletChoice, TripletCost, Triplets, Unit, Values};
+pub use unreduced::Unreduced;
 pub use view::View;
 
 use crate::batch::{Comparison, EmbeddingBatch};
@@ -75,6 +88,19 @@ pub trait MetricLoss: Module {
     /// a loss that learns a vector keeps it as a column `[rows, 1]`.
     fn parameters(&self) -> Option<Tensor<2>> {
         None
+    }
+
+    /// Whether losses inside of this one, a wrapper, have proxies by class.
+    fn has_inner_proxies(&self) -> bool {
+        false
+    }
+
+    /// Puts the proxies of the losses inside of this one at class means `[classes, dim]`; a loss that is no wrapper stays
+    /// as it is.
+    #[must_use]
+    fn with_inner_proxies(self, means: &Tensor<2>) -> Self {
+        let _ = means;
+        self
     }
 
     /// Number that labels must be below where that follows from parameters that are not proxies by class.
@@ -160,6 +186,33 @@ impl Accepts {
     };
 }
 
+impl Accepts {
+    /// What several losses can be composed with together; `None` where one requires what another refuses.
+    #[must_use]
+    pub fn all(losses: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let both = |a, b| match (a, b) {
+            (Support::Optional, other) | (other, Support::Optional) => Some(other),
+            (a, b) => (a == b).then_some(a),
+        };
+        let mut all = Self {
+            references: Support::Optional,
+            mined: Support::Optional,
+            labels: LabelNeed::Nothing,
+            distances: DistanceNeed::Nothing,
+        };
+        for loss in losses {
+            all.references = both(all.references, loss.references)?;
+            all.mined = both(all.mined, loss.mined)?;
+            all.labels = match (all.labels, loss.labels) {
+                (LabelNeed::Classes, _) | (_, LabelNeed::Classes) => LabelNeed::Classes,
+                (LabelNeed::Nothing, other) | (other, LabelNeed::Nothing) => other,
+                (LabelNeed::Relations, LabelNeed::Relations) => LabelNeed::Relations,
+            };
+        }
+        Some(all)
+    }
+}
+
 /// Settings of one loss: what they mean, whether they make sense, and how the loss is made from them.
 pub trait MetricLossConfig: Default + Clone + Serialize {
     /// The loss these settings describe.
@@ -196,6 +249,11 @@ pub trait MetricLossConfig: Default + Clone + Serialize {
     /// The reducer it uses unless told otherwise; mean. A loss whose reducer is `divisor` gives every term a divisor.
     fn default_reducer(&self) -> ReducerConfig {
         ReducerConfig::MEAN
+    }
+
+    /// What the loss can be composed with under these settings: what the kind of loss says; a wrapper asks its losses.
+    fn accepts(&self) -> Accepts {
+        Self::ACCEPTS
     }
 
     /// How many proxies each class has; none for a loss whose parameters are not proxies by class.
@@ -281,7 +339,7 @@ impl Composition {
         let proxies_per_class = settings.proxies_per_class();
         Self {
             name,
-            accepts: C::ACCEPTS,
+            accepts: settings.accepts(),
             distance: options.distance.unwrap_or_else(|| settings.default_distance()),
             reducer: options.reducer.clone().unwrap_or_else(|| settings.default_reducer()),
             options: options.clone(),
@@ -378,7 +436,7 @@ impl Loss {
     /// The loss and its terms.
     ///
     /// # Panics
-    /// If [`check`](Self::check) refuses the comparison.
+    /// If [`check`](Self::check) refuses the comparison, or the loss [does not reduce](Self::reduces).
     #[must_use]
     pub fn evaluate(&self, comparison: &Comparison) -> Evaluation {
         let composition = &self.composition;
@@ -400,7 +458,15 @@ impl Loss {
         for term in self.base.terms(&view) {
             terms.push((term.name, composition.reducer.reduce(term, &context)));
         }
-        let options = &composition.options;
+        terms.extend(self.regularization(&view));
+        let value = terms.iter().fold(zero, |sum, (_, term)| sum + term.clone());
+        Evaluation { value, terms }
+    }
+
+    /// What the regularisers cost, `[1]` each.
+    fn regularization(&self, view: &View<'_>) -> Vec<(&'static str, Tensor<1>)> {
+        let options = &self.composition.options;
+        let mut terms = Vec::new();
         if let Some(regularizer) = &options.embedding_regularizer {
             let cost = regularizer
                 .cost(view.anchors(), 1)
@@ -408,12 +474,17 @@ impl Loss {
             terms.push(("embedding-reg-loss", cost));
         }
         if let (Some(regularizer), Some(rows)) = (&options.weight_regularizer, self.base.parameters()) {
-            let per_class = composition.proxies_per_class.unwrap_or(1);
+            let per_class = self.composition.proxies_per_class.unwrap_or(1);
             let cost = regularizer.cost(rows, per_class).mul_scalar(options.weight_reg_weight);
             terms.push(("weight-reg-loss", cost));
         }
-        let value = terms.iter().fold(zero, |sum, (_, term)| sum + term.clone());
-        Evaluation { value, terms }
+        terms
+    }
+
+    /// Whether there is one number: not with the reducer `do-nothing`.
+    #[must_use]
+    pub fn reduces(&self) -> bool {
+        self.composition.reducer != ReducerConfig::DoNothing {}
     }
 
     /// Checks that the loss can look at a comparison.
@@ -500,14 +571,15 @@ impl Loss {
         }
     }
 
-    /// Whether the loss has proxies by class, one or several, so that they can start at class means.
+    /// Whether the loss, or one that it wraps, has proxies by class, one or several, so that they can start at class means.
     #[must_use]
     pub fn has_proxies(&self) -> bool {
-        self.composition.proxies_per_class.is_some()
+        self.composition.proxies_per_class.is_some() || self.base.has_inner_proxies()
     }
 
     /// Replaces the proxies by the given rows `[classes, dim]`, such as class means; a loss without proxies by class stays as
     /// it is. Several proxies of a class start near its row: with normal noise from a fixed seed, a tenth as long as the row.
+    /// Wrappers hand the rows on to the losses they hold.
     ///
     /// # Panics
     /// If the shapes differ.
@@ -516,7 +588,10 @@ impl Loss {
         match self.composition.proxies_per_class {
             Some(1) => self.with_parameters(proxies),
             Some(per_class) => self.with_parameters(parameters::repeated(&proxies, per_class)),
-            None => self,
+            None => Self {
+                base: self.base.with_inner_proxies(&proxies),
+                composition: self.composition,
+            },
         }
     }
 
@@ -625,6 +700,14 @@ macro_rules! register_losses {
                 }
             }
 
+            /// What the loss can be composed with under its settings.
+            #[must_use]
+            pub fn accepts(&self) -> Accepts {
+                match self {
+                    $(Self::$variant(composed) => composed.settings.accepts(),)+
+                }
+            }
+
             /// What the loss is composed with.
             #[must_use]
             pub fn options(&self) -> &LossOptions {
@@ -658,6 +741,21 @@ macro_rules! register_losses {
                 }
             }
 
+            /// Refuses the reducer `do-nothing`, for what needs one number of the loss.
+            ///
+            /// # Errors
+            /// A message that names the setting and says what to do.
+            pub fn validate_reduces(&self) -> Result<(), String> {
+                if self.options().reducer != Some(ReducerConfig::DoNothing {}) {
+                    return Ok(());
+                }
+                Err(format!(
+                    "loss.{}.reducer is do-nothing, which leaves every value as it is, but one number is needed here; leave it \
+                     out, or look at the values with `gradus loss`.",
+                    self.name()
+                ))
+            }
+
             /// The loss for embeddings of width `dim` and `classes` training classes, with parameters drawn from `seed`.
             #[must_use]
             pub fn init(&self, dim: usize, classes: usize, seed: u64, device: &Device) -> Loss {
@@ -688,6 +786,18 @@ macro_rules! register_losses {
             fn parameters(&self) -> Option<Tensor<2>> {
                 match self {
                     $(Self::$variant(loss) => loss.parameters(),)+
+                }
+            }
+
+            fn has_inner_proxies(&self) -> bool {
+                match self {
+                    $(Self::$variant(loss) => loss.has_inner_proxies(),)+
+                }
+            }
+
+            fn with_inner_proxies(self, means: &Tensor<2>) -> Self {
+                match self {
+                    $(Self::$variant(loss) => Self::$variant(loss.with_inner_proxies(means)),)+
                 }
             }
 
@@ -753,6 +863,7 @@ register_losses! {
     ProxyNca "proxy-nca" => proxy_nca::{ProxyNcaConfig, ProxyNcaLoss},
     ProxyNcaOriginal "proxy-nca-original" => proxy_nca_original::{ProxyNcaOriginalConfig, ProxyNcaOriginalLoss},
     ProxyNcaPlusPlus "proxy-nca-plus-plus" => proxy_nca_plus_plus::{ProxyNcaPlusPlusConfig, ProxyNcaPlusPlusLoss},
+    Quadruplet "quadruplet" => quadruplet::{QuadrupletConfig, QuadrupletLoss},
     RankedList "ranked-list" => ranked_list::{RankedListConfig, RankedListLoss},
     RecallAtK "recall-at-k" => recall_at_k::{RecallAtKConfig, RecallAtKLoss},
     Roadmap "roadmap" => roadmap::{RoadmapConfig, RoadmapLoss},

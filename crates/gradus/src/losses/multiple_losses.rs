@@ -7,7 +7,7 @@ use super::{
     Unit, View, check,
 };
 use crate::batch::Comparison;
-use crate::tensor::{Device, Module};
+use crate::tensor::{Device, Module, Tensor};
 
 /// Settings of [`MultipleLosses`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,12 +43,25 @@ impl MetricLossConfig for MultipleLossesConfig {
     };
     const TERMS: &'static [(&'static str, Unit)] = &[("loss", Unit::Reduced)];
 
+    fn accepts(&self) -> Accepts {
+        Accepts::all(self.losses.iter().map(LossConfig::accepts)).unwrap_or(Self::ACCEPTS)
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.losses.is_empty() {
             return Err("loss.multiple-losses.losses is empty; give at least one loss.".into());
         }
+        if Accepts::all(self.losses.iter().map(LossConfig::accepts)).is_none() {
+            let names: Vec<&str> = self.losses.iter().map(LossConfig::name).collect();
+            return Err(format!(
+                "loss.multiple-losses.losses are {}, but one of them requires references (a second view) or a miner that another \
+                 refuses; see \"accepts\" in `gradus list losses --json`.",
+                names.join(", ")
+            ));
+        }
         for (number, loss) in self.losses.iter().enumerate() {
             loss.validate()
+                .and_then(|()| loss.validate_reduces())
                 .map_err(|problem| format!("loss.multiple-losses.losses[{number}]: {problem}"))?;
         }
         check::weights("multiple-losses", &self.weights, self.losses.len(), "losses")
@@ -68,7 +81,7 @@ impl MetricLossConfig for MultipleLossesConfig {
 /// The weighted sum of several losses on the same comparison (the wrapper of that name in Musgrave et al., PyTorch Metric
 /// Learning, arXiv 2020).
 ///
-/// Each loss keeps its parameters (which do not start at class means), distance, reducer and regularisers, and says what it
+/// Each loss keeps its parameters (proxies can start at class means), distance, reducer and regularisers, and says what it
 /// cannot look at. What was mined is the same for all.
 ///
 /// # Shapes
@@ -83,6 +96,18 @@ pub struct MultipleLosses {
 impl MetricLoss for MultipleLosses {
     fn check(&self, comparison: &Comparison) -> Result<(), String> {
         self.losses.iter().try_for_each(|loss| loss.check(comparison))
+    }
+
+    fn has_inner_proxies(&self) -> bool {
+        self.losses.iter().any(Loss::has_proxies)
+    }
+
+    fn with_inner_proxies(self, means: &Tensor<2>) -> Self {
+        let losses = self.losses.into_iter();
+        Self {
+            losses: losses.map(|loss| loss.with_proxies(means.clone())).collect(),
+            ..self
+        }
     }
 
     fn terms(&self, view: &View<'_>) -> Vec<Term> {
@@ -110,6 +135,28 @@ mod tests {
         };
         let expected = 0.5 * value(&both.losses[0]) + 3.0 * value(&both.losses[1]);
         near(value(&both.into()), expected);
+    }
+
+    #[test]
+    fn proxies_of_all_losses_start_at_class_means() {
+        let config = MultipleLossesConfig {
+            losses: vec![
+                ContrastiveConfig::default().into(),
+                crate::losses::CosfaceConfig::default().into(),
+                crate::losses::MatryoshkaConfig {
+                    loss: Box::new(crate::losses::CosfaceConfig::default().into()),
+                    ..Default::default()
+                }
+                .into(),
+            ],
+            weights: vec![],
+        };
+        let loss = LossConfig::from(config).init(2, 2, 0, &Device::flex());
+        assert!(loss.has_proxies());
+        let means = crate::losses::testing::directions(&[0.0, 2.0], 1.0);
+        let batch = circle(&[0.0, 2.0], &[0, 1]);
+        // Every item on its own proxy, so that cosine minus margin is ahead of the other class, 115 degrees away.
+        assert!(scalar(&loss.with_proxies(means).forward_batch(&batch)) < 1e-3);
     }
 
     #[test]

@@ -50,6 +50,9 @@ impl MetricLossConfig for NtXentConfig {
 /// negatives `n` of its anchor; mean over positive pairs. Computed as `softplus(log sum_n exp(z_n) - z_p)`, so that
 /// memory is `batch x batch`, not pairs times negatives. A batch without a negative costs 0.
 ///
+/// pytorch-metric-learning adds its smallest number inside of the logarithm, so that a pair costs at most 87 (708 in double
+/// precision) and has no slope there; here it keeps both. That matters for distances that are not normalised.
+///
 /// # Shapes
 /// Embeddings `[batch, dim]` of any length.
 #[derive(Module, Debug)]

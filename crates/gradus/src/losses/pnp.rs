@@ -36,7 +36,7 @@ pub struct PnpConfig {
     pub anneal: f64,
     /// What a number of negatives costs: "O", "Ds", "Dq", "Iu" or "Ib"; O.
     pub variant: PnpVariant,
-    /// Whose set of positives: "paper" or "pml", where an anchor is its own positive; paper.
+    /// Whether an anchor is its own positive: "pml" (as in the authors' program) or "paper", where it is not; pml.
     pub compat: Compat,
 }
 
@@ -47,7 +47,7 @@ impl Default for PnpConfig {
             alpha: 1.0,
             anneal: 0.01,
             variant: PnpVariant::O,
-            compat: Compat::Paper,
+            compat: Compat::Pml,
         }
     }
 }
@@ -74,7 +74,7 @@ impl MetricLossConfig for PnpConfig {
             })
             .collect();
         all.push(Self {
-            compat: Compat::Pml,
+            compat: Compat::Paper,
             ..Self::default()
         });
         all
@@ -104,8 +104,8 @@ impl MetricLossConfig for PnpConfig {
 /// `(b r - log(1 + b r)) / b^2` (Ib): the D variants press less on what is far from right, the I variants more. Mean over an
 /// anchor's positives, then over anchors with a positive. It reduces itself.
 ///
-/// pytorch-metric-learning counts an anchor among its own positives, where it is right from the start, so that an anchor of a
-/// class of `m` costs about `(m - 1) / m` of what it costs here; `compat = "pml"` does so too.
+/// As in the authors' program and in pytorch-metric-learning an anchor is among its own positives, where it is right from the
+/// start; `compat = "paper"` leaves it out, so that an anchor of a class of `m` costs about `m / (m - 1)` as much.
 ///
 /// Anchors are looked at a block at a time: memory is a few `batch x references`, not the third power of the batch.
 ///

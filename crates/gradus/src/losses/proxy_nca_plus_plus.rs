@@ -10,7 +10,7 @@ use crate::distances::DistanceConfig;
 use crate::initial;
 use crate::tensor::{Device, Module, Param, Tensor};
 
-/// Settings of [`ProxyNcaPlusPlusLoss`]; the default is the paper's.
+/// Settings of [`ProxyNcaPlusPlusLoss`]; the default is the paper's (the authors' program multiplies rows by its root, 3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ProxyNcaPlusPlusConfig {

@@ -22,7 +22,7 @@ pub struct RankedListConfig {
     pub alpha: Option<f64>,
     /// How much farther positives weigh more; 0: all alike.
     pub tp: f64,
-    /// Whose formula, where they differ: "paper" or "pml"; paper.
+    /// Whose formula, where they differ: "pml" or "paper"; pml.
     pub compat: Compat,
 }
 
@@ -34,7 +34,7 @@ impl Default for RankedListConfig {
             imbalance: 0.5,
             alpha: None,
             tp: 0.0,
-            compat: Compat::Paper,
+            compat: Compat::Pml,
         }
     }
 }
@@ -54,7 +54,7 @@ impl MetricLossConfig for RankedListConfig {
             tp: 1.0,
             alpha: Some(1.1),
             imbalance: 0.3,
-            compat: Compat::Pml,
+            compat: Compat::Paper,
             ..Self::default()
         };
         vec![Self::default(), weighted]
@@ -87,9 +87,10 @@ impl MetricLossConfig for RankedListConfig {
 /// `alpha - d`, averaged with weights `exp(tn (alpha - d))`; the loss is `(1 - imbalance)` times the first plus `imbalance`
 /// times the second, mean over all anchors. Slopes go through the weights too. A similarity counts as 1 minus itself.
 ///
-/// pytorch-metric-learning has no defaults for `margin` and `tn`; those here are the paper's. It adds 0.00001 per item of
-/// the batch to the sum of weights and forgets negatives at distance 0; `compat = "pml"` does so too. It knows neither
-/// references nor mined pairs, which work here. Weights are a softmax, so that no temperature overflows.
+/// As in pytorch-metric-learning 0.00001 per item of the batch is added to the sum of weights (some 0.0001 of the loss) and
+/// negatives at distance 0 are forgotten; `compat = "paper"` does neither. There are no defaults for `margin` and `tn` in
+/// pytorch-metric-learning; those here are the paper's. It knows neither references nor mined pairs, which work here. Weights
+/// are a softmax, so that no temperature overflows.
 ///
 /// # Shapes
 /// Embeddings `[batch, dim]` of any length, references `[references, dim]`. Memory: a few `batch x references`.
@@ -182,6 +183,7 @@ mod tests {
             tn,
             tp,
             imbalance,
+            compat: Compat::Paper,
             ..Default::default()
         });
         let loss = config.init(2, 3, 0, &Device::flex());

@@ -72,6 +72,9 @@ impl MetricLossConfig for RecallAtKConfig {
 /// `k` of `g(k - r_i, rank_temperature)`; mean over anchors with a positive. It does not reach 0: with more positives than
 /// `k` not all can be among the first. What was mined weighs anchors by how often they occur.
 ///
+/// Defaults are the paper's. The authors' program differs: its softness of `k` is `k` itself (1, 2, 4, 8, 16), it counts the
+/// anchor among the items before a positive, and it divides the sum over positives by `k` where there are more than `k`.
+///
 /// Anchors are looked at a block at a time: memory is a few `batch x references`, not the third power of the batch.
 ///
 /// # Shapes

@@ -45,6 +45,9 @@ pub enum ReducerConfig {
         #[serde(default = "mean")]
         reducer: Box<ReducerConfig>,
     },
+    /// No reduction: the values stay as they are ([`Loss::unreduced`](super::Loss::unreduced)), for a look at them. What needs
+    /// one number, such as training, refuses it.
+    DoNothing {},
     /// Another reducer for each term.
     Multiple {
         /// Reducers by the name of the term.
@@ -57,8 +60,8 @@ pub enum ReducerConfig {
 
 gradus_core::name_or_table!(
     ReducerConfig,
-    "the name of a reducer (mean, sum, avg-non-zero, threshold, divisor, class-weighted, per-anchor, multiple), or a \
-     table with one of them"
+    "the name of a reducer (mean, sum, avg-non-zero, threshold, divisor, class-weighted, per-anchor, do-nothing, \
+     multiple), or a table with one of them"
 );
 
 /// What `gradus list reducers` shows of a reducer.
@@ -103,6 +106,7 @@ impl ReducerConfig {
                 serde_json::json!({"weights": []}),
             ),
             info("divisor", "sum over the loss's own divisor", none()),
+            info("do-nothing", "the values themselves, for `gradus loss` only", none()),
             info("mean", "mean of all values", none()),
             info(
                 "multiple",
@@ -134,6 +138,7 @@ impl ReducerConfig {
             Self::Divisor {} => "divisor",
             Self::ClassWeighted { .. } => "class-weighted",
             Self::PerAnchor { .. } => "per-anchor",
+            Self::DoNothing {} => "do-nothing",
             Self::Multiple { .. } => "multiple",
         }
     }
@@ -144,7 +149,7 @@ impl ReducerConfig {
     /// A message that names the reducer, what is wrong and what to do.
     pub fn validate(&self, terms: &[(&str, Unit)], has_divisor: bool) -> Result<(), String> {
         match self {
-            Self::Mean {} | Self::Sum {} | Self::AvgNonZero {} => Ok(()),
+            Self::Mean {} | Self::Sum {} | Self::AvgNonZero {} | Self::DoNothing {} => Ok(()),
             Self::Threshold { low, high } => {
                 if low.is_none() && high.is_none() {
                     return Err("reducer.threshold has neither low nor high; give at least one of them.".into());
@@ -184,7 +189,10 @@ impl ReducerConfig {
                          triplet; use mean or avg-non-zero."
                     ));
                 }
-                if matches!(**reducer, Self::PerAnchor { .. } | Self::Multiple { .. }) {
+                if matches!(
+                    **reducer,
+                    Self::PerAnchor { .. } | Self::Multiple { .. } | Self::DoNothing {}
+                ) {
                     return Err(format!(
                         "reducer.per-anchor.reducer is {}, but it must be one that reduces values itself.",
                         reducer.name()
@@ -193,6 +201,17 @@ impl ReducerConfig {
                 reducer.validate(terms, has_divisor)
             }
             Self::Multiple { terms: chosen, default } => {
+                if chosen
+                    .values()
+                    .chain([&**default])
+                    .any(|reducer| *reducer == Self::DoNothing {})
+                {
+                    return Err(
+                        "reducer.multiple holds do-nothing, but a sum of terms needs a number of each; use it for the whole \
+                         loss."
+                            .into(),
+                    );
+                }
                 for (name, reducer) in chosen {
                     let Some(term) = terms.iter().find(|(known, _)| known == name) else {
                         let known: Vec<&str> = terms.iter().map(|(name, _)| *name).collect();
@@ -225,6 +244,9 @@ impl ReducerConfig {
     }
 
     /// The value of a term, `[1]`; 0 where it has no values.
+    ///
+    /// # Panics
+    /// If it is `do-nothing`, which gives no number.
     pub(super) fn reduce(&self, term: Term, context: &Context<'_>) -> Tensor<1> {
         let Term { name, values, divisor } = term;
         match self {
@@ -244,6 +266,7 @@ impl ReducerConfig {
                 };
                 return reducer.reduce(Term { name, values, divisor }, context);
             }
+            Self::DoNothing {} => panic!("the reducer do-nothing gives no number: see Loss::unreduced"),
             _ => {}
         }
         let bounds = match *self {
@@ -357,6 +380,10 @@ mod tests {
         assert!(refused(r#""divisor""#, Unit::Pair).contains("divisor"));
         assert!(refused(r#""per-anchor""#, Unit::Triplet).contains("triplet"));
         assert!(refused(r#""threshold""#, Unit::Pair).contains("low"));
+        let nothing = r#"{"per-anchor": {"reducer": "do-nothing"}}"#;
+        assert!(refused(nothing, Unit::Pair).contains("do-nothing"));
+        let nothing = r#"{"multiple": {"terms": {"loss": "do-nothing"}}}"#;
+        assert!(refused(nothing, Unit::Pair).contains("do-nothing"));
         assert!(refused(r#"{"multiple": {"terms": {"pos": "sum"}}}"#, Unit::Pair).contains("`pos`"));
         assert!(refused(r#"{"class-weighted": {"weights": []}}"#, Unit::Pair).contains("empty"));
         assert!(serde_json::from_str::<ReducerConfig>(r#""average""#).is_err());

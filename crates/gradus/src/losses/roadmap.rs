@@ -7,7 +7,7 @@ use super::{Accepts, DistanceNeed, MetricLoss, MetricLossConfig, Support, Term, 
 use crate::distances::DistanceConfig;
 use crate::tensor::{Device, Module, activation};
 
-/// Settings of [`RoadmapLoss`]; defaults are the paper's, but for `delta`, which it sets by the slope of the sigmoid.
+/// Settings of [`RoadmapLoss`]; defaults are the paper's, and for `delta` that of the authors' program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoadmapConfig {
@@ -87,6 +87,11 @@ impl MetricLossConfig for RoadmapConfig {
 /// `g(x) + 1/2` up to `delta` and `g(delta) + 1/2 + rho (x - delta)` beyond: never below the true step. The loss is
 /// `1 - lambda` times the mean over anchors with a positive of `1 - mean_i R+ / (R+ + R-)`, plus `lambda` times the mean of
 /// `[alpha - s_p]+` over positive pairs and the mean of `[s_n - beta]+` over negative pairs.
+///
+/// Defaults: `temperature`, `rho` 100, `lambda` 0.5, `alpha` 0.9 and `beta` 0.6 are the paper's; `delta` is that of the
+/// authors' program. The program differs from the paper in three ways: beyond `delta` it takes `rho x + 1.44`, which jumps
+/// there by 4.9; it adds the two parts without weights (twice the value here at `lambda` 0.5); and it averages the
+/// calibration over its non-zero pairs.
 ///
 /// Anchors are looked at a block at a time: memory is a few `batch x references`, not the third power of the batch.
 ///

@@ -52,6 +52,7 @@ impl MetricLossConfig for SelfSupervisedConfig {
     fn validate(&self) -> Result<(), String> {
         self.loss
             .validate()
+            .and_then(|()| self.loss.validate_reduces())
             .map_err(|problem| format!("loss.self-supervised.loss: {problem}"))?;
         if self.loss.proxies_per_class().is_some() {
             return Err(format!(

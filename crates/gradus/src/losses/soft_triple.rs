@@ -9,7 +9,7 @@ use crate::distances::DistanceConfig;
 use crate::initial;
 use crate::tensor::{Device, Module, Param, Tensor, activation};
 
-/// Settings of [`SoftTripleLoss`]; defaults are those of pytorch-metric-learning and of the paper.
+/// Settings of [`SoftTripleLoss`]; defaults are those of pytorch-metric-learning, of the paper and of the authors' program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SoftTripleConfig {

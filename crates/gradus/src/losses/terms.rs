@@ -209,6 +209,30 @@ impl TripletChoice {
         }
     }
 
+    /// All triplets with their weights, read back to the host.
+    pub(super) fn list(&self) -> Result<Vec<([u32; 3], f64)>, String> {
+        if let Some(triplets) = &self.listed {
+            return Ok(triplets.iter().map(|&triplet| (triplet, 1.0)).collect());
+        }
+        let [_, columns] = self.pairs.positive.dims();
+        let negatives = self
+            .pairs
+            .negative
+            .try_to_vec_as::<f64>()
+            .map_err(|error| error.to_string())?;
+        let mut triplets = Vec::new();
+        let rows = self.pairs.positive_host.chunks(columns).zip(negatives.chunks(columns));
+        for (anchor, (positives, negatives)) in rows.enumerate() {
+            for (positive, &times_positive) in positives.iter().enumerate().filter(|(_, times)| **times > 0.0) {
+                for (negative, &times_negative) in negatives.iter().enumerate().filter(|(_, times)| **times > 0.0) {
+                    let triplet = [anchor, positive, negative].map(|position| position as u32);
+                    triplets.push((triplet, f64::from(times_positive) * times_negative));
+                }
+            }
+        }
+        Ok(triplets)
+    }
+
     /// Whether there is no triplet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -383,7 +407,8 @@ impl Triplets {
         }
     }
 
-    fn listed_total(&self, triplets: &[[u32; 3]], bounds: Bounds, factor: Option<&Tensor<2>>) -> Total {
+    /// The values of listed triplets, `[triplets, 1, 1]`.
+    pub(super) fn listed_values(&self, triplets: &[[u32; 3]]) -> Tensor<3> {
         let [rows, columns] = self.positive.dims();
         let device = self.positive.device().inner();
         let count = triplets.len();
@@ -395,7 +420,7 @@ impl Triplets {
             matrix.clone().reshape([cells]).select(0, index).reshape([count, 1, 1])
         };
         let cells = rows * columns;
-        let values = self.evaluate(Entries {
+        self.evaluate(Entries {
             positive: read(
                 &self.positive,
                 cells,
@@ -410,8 +435,17 @@ impl Triplets {
                 let index = at(&|&[_, p, n]| p as usize * columns + n as usize);
                 read(opposite, columns * columns, index)
             }),
+        })
+    }
+
+    fn listed_total(&self, triplets: &[[u32; 3]], bounds: Bounds, factor: Option<&Tensor<2>>) -> Total {
+        let count = triplets.len();
+        let values = self.listed_values(triplets);
+        let factor = factor.map(|factor| {
+            let anchors: Vec<i64> = triplets.iter().map(|triplet| i64::from(triplet[0])).collect();
+            let anchors = Tensor::<1, Int>::from_data(TensorData::new(anchors, [count]), &factor.device().inner());
+            factor.clone().select(0, anchors).reshape([count, 1, 1])
         });
-        let factor = factor.map(|factor| read(factor, rows, at(&|&[a, _, _]| a as usize)));
         let weights = values.clone().without_autodiff().ones_like();
         bounds.total(values, weights, factor)
     }

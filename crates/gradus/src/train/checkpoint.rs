@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::TrainError;
 use super::run_folder::RunFolder;
-use super::trainer::TrainError;
 use crate::state::{NamedArray, read_safetensors, write_safetensors};
 
 /// Where a run stands.
@@ -17,6 +17,9 @@ pub struct Position {
     pub epoch: usize,
     /// Steps done of the epoch after that.
     pub step: usize,
+    /// The batches of that epoch, where they depend on the embeddings at its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<Vec<Vec<usize>>>,
     /// Sums of what [`Event::Epoch`](super::Event::Epoch) reports, over the steps done of the epoch.
     pub sums: BTreeMap<String, f64>,
     /// Best validation so far: epoch and value.

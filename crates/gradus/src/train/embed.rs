@@ -7,8 +7,8 @@ use gradus_core::data::Item;
 use gradus_core::data::loader::{DecodedCache, HostBatch, Loader, LoaderOptions, Mode};
 use gradus_core::data::transform::Transform;
 
+use super::error::TrainError;
 use super::events::{Event, Observer};
-use super::trainer::TrainError;
 use crate::config::Config;
 use crate::models::{Embedder, Mode as ForwardMode};
 use crate::tensor::{Device, Tensor, TensorData};

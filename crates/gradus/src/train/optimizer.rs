@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::gradients::ParameterGradients;
 use crate::state::{ModulePath, NamedArray};
-use crate::tensor::{Device, Gradients, Module, ModuleMapper, ModuleVisitor, Param, Tensor, TensorData};
+use crate::tensor::{Device, Module, ModuleMapper, Param, Tensor, TensorData};
 
 /// Which update rule, with its own settings; section `[optimizer.adamw]` or `[optimizer.sgd]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ impl Optimizer {
     pub fn step<M: Module>(
         &mut self,
         module: M,
-        gradients: &mut Gradients,
+        gradients: ParameterGradients,
         scale: Option<Tensor<1>>,
         rate: &dyn Fn(&str) -> f64,
     ) -> M {
@@ -139,16 +140,11 @@ impl Optimizer {
     /// The factor `[1]` all gradients are multiplied with so that their joint norm stays below the limit; `None` when
     /// clipping is not by norm. `rate` says which parameters take part, as in [`step`](Self::step).
     #[must_use]
-    pub fn norm_scale<M: Module>(
-        &self,
-        module: &M,
-        gradients: &Gradients,
-        rate: &dyn Fn(&str) -> f64,
-    ) -> Option<Tensor<1>> {
+    pub fn norm_scale(&self, gradients: &ParameterGradients, rate: &dyn Fn(&str) -> f64) -> Option<Tensor<1>> {
         let Clipping::Norm(limit) = self.clipping else {
             return None;
         };
-        let norm = squared_norm(module, gradients, rate)?.sqrt();
+        let norm = gradients.squared_norm(&|path| rate(path) > 0.0)?.sqrt();
         Some((norm.add_scalar(1e-6).recip().mul_scalar(limit)).clamp_max(1.0))
     }
 
@@ -238,51 +234,9 @@ fn restore(array: &NamedArray, device: &Device) -> Tensor<1> {
     )
 }
 
-/// The sum of squares `[1]` of all gradients of a module that are about to be used, or `None` when there are none.
-fn squared_norm<M: Module>(module: &M, gradients: &Gradients, rate: &dyn Fn(&str) -> f64) -> Option<Tensor<1>> {
-    let mut visitor = SquaredNorm {
-        gradients,
-        rate,
-        path: ModulePath::default(),
-        total: None,
-    };
-    module.visit(&mut visitor);
-    visitor.total
-}
-
-struct SquaredNorm<'a> {
-    gradients: &'a Gradients,
-    rate: &'a dyn Fn(&str) -> f64,
-    path: ModulePath,
-    total: Option<Tensor<1>>,
-}
-
-impl ModuleVisitor for SquaredNorm<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() || (self.rate)(&self.path.dotted()) <= 0.0 {
-            return;
-        }
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            let squares = gradient.clone().mul(gradient).sum();
-            self.total = Some(match self.total.take() {
-                Some(total) => total + squares,
-                None => squares,
-            });
-        }
-    }
-}
-
 struct Update<'a> {
     optimizer: &'a mut Optimizer,
-    gradients: &'a mut Gradients,
+    gradients: ParameterGradients,
     rate: &'a dyn Fn(&str) -> f64,
     scale: Option<Tensor<1>>,
     path: ModulePath,
@@ -301,17 +255,11 @@ impl ModuleMapper for Update<'_> {
         let (id, tensor, mapper) = param.consume();
         let path = self.path.dotted();
         let rate = (self.rate)(&path);
-        let gradient = if tensor.is_require_grad() {
-            tensor.grad_remove(self.gradients)
-        } else {
-            None
-        };
-        let Some(gradient) = gradient.filter(|_| rate > 0.0) else {
+        let Some(mut gradient) = self.gradients.take(&path).filter(|_| rate > 0.0) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
         let shape = tensor.dims();
         let count = shape.iter().product::<usize>();
-        let mut gradient: Tensor<1> = gradient.reshape([count]);
         match self.optimizer.clipping {
             Clipping::None => {}
             Clipping::Value(limit) => gradient = gradient.clamp(-limit, limit),
@@ -436,8 +384,9 @@ mod tests {
     }
 
     /// loss = sum a² + sum 3 b, so that the gradients are 2 a and 3.
-    fn gradients(pair: &Pair) -> Gradients {
-        ((pair.a.val() * pair.a.val()).sum() + pair.b.val().sum().mul_scalar(3.0)).backward()
+    fn gradients(pair: &Pair) -> ParameterGradients {
+        let loss = (pair.a.val() * pair.a.val()).sum() + pair.b.val().sum().mul_scalar(3.0);
+        ParameterGradients::collect(pair, &mut loss.backward())
     }
 
     fn values(pair: &Pair) -> Vec<f64> {
@@ -474,9 +423,9 @@ mod tests {
 
     fn run(optimizer: &mut Optimizer, mut pair: Pair, steps: usize, rate: f64) -> Pair {
         for _ in 0..steps {
-            let mut gradients = gradients(&pair);
-            let scale = optimizer.norm_scale(&pair, &gradients, &|_| rate);
-            pair = optimizer.step(pair, &mut gradients, scale, &|_| rate);
+            let gradients = gradients(&pair);
+            let scale = optimizer.norm_scale(&gradients, &|_| rate);
+            pair = optimizer.step(pair, gradients, scale, &|_| rate);
         }
         pair
     }
@@ -549,9 +498,8 @@ mod tests {
     fn a_rate_of_zero_leaves_the_parameter_and_its_state_alone() {
         let mut optimizer = Optimizer::new(UpdateRule::default(), Clipping::None);
         let before = pair();
-        let mut gradients = gradients(&before);
         let rate = |path: &str| if path == "b" { 0.1 } else { 0.0 };
-        let after = optimizer.step(before.clone(), &mut gradients, None, &rate);
+        let after = optimizer.step(before.clone(), gradients(&before), None, &rate);
         assert_eq!(values(&before)[..4], values(&after)[..4]);
         assert_ne!(values(&before)[4..], values(&after)[4..]);
         assert!(optimizer.to_arrays().iter().all(|array| array.name.starts_with("b#")));

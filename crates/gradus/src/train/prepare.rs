@@ -7,11 +7,12 @@ use std::sync::Arc;
 use gradus_core::data::image::{ScanOptions, scan_with};
 use gradus_core::data::loader::DecodedCache;
 use gradus_core::data::split::{TestSet, dense_labels, validation_split};
+use gradus_core::data::turns::add_quarter_turns;
 use gradus_core::data::{ClassSelection, Dataset, Item, Layout, SplitOptions, flora, layouts};
 use gradus_core::samplers::SamplerInput;
 
+use super::error::TrainError;
 use super::events::{Event, Observer};
-use super::trainer::TrainError;
 use crate::config::{Config, DataConfig};
 
 /// Everything a run needs to know about its data.
@@ -99,17 +100,28 @@ impl PreparedData {
         } else {
             (split.train, Vec::new())
         };
-        let (train_labels, classes) = dense_labels(&train, &dataset);
+        let (mut train_labels, classes) = dense_labels(&train, &dataset);
+        let mut train_classes = classes.len();
+        let mut train_super_labels = super_labels(&train, &dataset);
+        let (mut items, mut train, mut cache) = (items, train, cache);
+        if config.data.rotations_as_classes {
+            let mut all = items.to_vec();
+            add_quarter_turns(&mut all, &mut train, &mut train_labels, classes.len() as u32);
+            train_classes *= 4;
+            train_super_labels = train_super_labels.map(|coarse| coarse.repeat(4));
+            cache = new_cache(all.len(), config.data.cache_mib);
+            items = all.into();
+        }
         observer.on(&Event::Data {
             split: split.description.clone(),
             train_images: train.len(),
-            train_classes: classes.len(),
+            train_classes,
             validation_images: validation.len(),
             test_images: split.test.len(),
         });
         Ok(Self {
-            train_classes: classes.len(),
-            train_super_labels: super_labels(&train, &dataset),
+            train_classes,
+            train_super_labels,
             items,
             dataset,
             train,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use gradus_core::files::write_atomically;
 
+use super::error::TrainError;
 use super::events::Event;
-use super::trainer::TrainError;
 
 /// The folder of a run.
 ///

@@ -6,8 +6,8 @@
 use gradus_core::EmbeddingSet;
 use gradus_core::projection::Pca;
 
-use super::step::MetricModel;
-use super::trainer::TrainError;
+use super::error::TrainError;
+use super::objective::MetricModel;
 use crate::tensor::{Device, Tensor, TensorData};
 
 /// Puts the linear head at the principal components of the features.

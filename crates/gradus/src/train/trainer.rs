@@ -6,97 +6,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use gradus_core::EmbeddingSet;
-use gradus_core::data::loader::{HostBatch, LoaderError, Mode};
+use gradus_core::data::Dataset;
+use gradus_core::data::loader::{HostBatch, Mode};
 use gradus_core::data::split::TestSet;
-use gradus_core::data::{DataError, Dataset};
-use gradus_core::evaluation::{self, Evaluation, EvaluationError, EvaluationOptions, FactorTable};
+use gradus_core::evaluation::{self, Evaluation, EvaluationOptions, FactorTable};
 use gradus_core::random::{derive, purpose};
-use gradus_core::samplers::{BatchSampler, SamplerError};
+use gradus_core::samplers::BatchSampler;
 
 use super::checkpoint::{self, Arrays, Position};
 use super::embed::{self, Images, Output};
+use super::error::TrainError;
 use super::events::{Event, Observer};
+use super::frozen::FrozenFeatures;
+use super::memory::{self, Memory};
+use super::objective::{MetricModel, NetworkInput, Seen, StepInput};
 use super::optimizer::Optimizer;
 use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
-use super::step::{MetricModel, Rates, Seen, StepInput, step};
+use super::step::{Rates, step};
 use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::config::{Config, ProxyStart, TeacherKind};
 use crate::intra_class::{ClassStatistics, GeneratorConfig};
-use crate::models::{Embedder, HeadConfig, HeadStart, ModelError};
+use crate::losses::Support;
+use crate::models::{Embedder, HeadConfig, HeadStart};
 use crate::state::{NamedArray, load_named_arrays, named_arrays, read_safetensors, write_safetensors};
 use crate::tensor::{Device, Module, Tensor, TensorData};
-
-/// Why a run ended without a result.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainError {
-    /// The configuration does not fit the data or the machine.
-    #[error("{0}")]
-    Config(String),
-    /// The data cannot be used.
-    #[error("{0}")]
-    Data(String),
-    /// The run folder cannot be used.
-    #[error("{0}")]
-    Folder(String),
-    /// The device failed.
-    #[error("the device failed: {0}")]
-    Device(String),
-    /// The loss is no number.
-    #[error("the loss is {loss} (base loss {base})")]
-    NotFinite {
-        /// Total loss.
-        loss: f64,
-        /// Base loss.
-        base: f64,
-    },
-    /// The loss is no number, with the place where it happened.
-    #[error(
-        "the loss became {loss} (base loss {base}) in epoch {epoch}, step {step}, on the batch of {items}: lower \
-         optimizer.rate or set optimizer.clipping; the last good checkpoint is kept in {checkpoints}"
-    )]
-    Diverged {
-        /// Total loss.
-        loss: f64,
-        /// Base loss.
-        base: f64,
-        /// Epoch from 1.
-        epoch: usize,
-        /// Step from 1.
-        step: usize,
-        /// The first images of the batch.
-        items: String,
-        /// Where checkpoints are.
-        checkpoints: String,
-    },
-    /// The user asked to stop; everything is saved.
-    #[error("interrupted after epoch {epoch}, step {step}: everything is saved, continue with --resume {folder}")]
-    Interrupted {
-        /// Complete epochs.
-        epoch: usize,
-        /// Steps of the next one.
-        step: usize,
-        /// The run folder.
-        folder: String,
-    },
-    /// The data set.
-    #[error(transparent)]
-    Dataset(#[from] DataError),
-    /// An image.
-    #[error(transparent)]
-    Loader(#[from] LoaderError),
-    /// The sampler.
-    #[error(transparent)]
-    Sampler(#[from] SamplerError),
-    /// The network or its weights.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The evaluation.
-    #[error(transparent)]
-    Evaluation(#[from] EvaluationError),
-}
 
 /// What a run comes to.
 #[derive(Debug, Clone)]
@@ -120,17 +55,6 @@ impl RunReport {
     }
 }
 
-/// Features of a frozen trunk, computed once.
-#[derive(Debug)]
-struct FrozenFeatures {
-    width: usize,
-    /// Row of each item of the data set in `values`.
-    row_of: BTreeMap<usize, usize>,
-    values: Vec<f32>,
-    /// `[rows, levels, width]`
-    graded: Option<(usize, Vec<f32>)>,
-}
-
 /// A run in progress.
 #[derive(Debug)]
 pub struct Trainer<'a> {
@@ -145,6 +69,7 @@ pub struct Trainer<'a> {
     average: Option<Embedder>,
     teacher: Option<Teacher>,
     statistics: Option<ClassStatistics>,
+    memory: Option<Memory>,
     frozen: Option<FrozenFeatures>,
     position: Position,
     resumed: bool,
@@ -166,8 +91,16 @@ impl<'a> Trainer<'a> {
         let clock = Instant::now();
         let device = config.device.resolve().map_err(TrainError::Config)?;
         let sampler = config.sampler.init(config.seed);
-        if config.train.epochs > 0 {
+        // A sampler that needs embeddings is asked once there are some, before the first step.
+        if config.train.epochs > 0 && !sampler.needs_embeddings() {
             sampler.validate(data.sampler_input())?;
+        }
+        if config.memory.is_some() && data.items.len() > memory::MOST_ITEMS {
+            return Err(TrainError::Config(format!(
+                "[memory] tells at most {} images apart, but the data set has {}: leave [memory] out",
+                memory::MOST_ITEMS,
+                data.items.len()
+            )));
         }
         for message in sampler.warnings(data.sampler_input()) {
             observer.on(&Event::Warning { message });
@@ -202,6 +135,7 @@ impl<'a> Trainer<'a> {
                 }
                 _ => None,
             },
+            memory: config.memory.clone().map(Memory::new),
             frozen: None,
             position: Position::default(),
             resumed: checkpoint.is_some(),
@@ -311,6 +245,11 @@ impl<'a> Trainer<'a> {
             )?;
             self.statistics = statistics;
         }
+        if let Some(memory) = &mut self.memory {
+            let values = arrays.remove("memory").unwrap_or_default();
+            let loaded = memory.load_arrays(&values);
+            fits("memory", loaded)?;
+        }
         if self.config.intra_class.needs_teacher() {
             let values = match arrays.remove("teacher") {
                 Some(values) => values,
@@ -372,37 +311,14 @@ impl<'a> Trainer<'a> {
 
     /// With a frozen trunk, its features of all training and validation images, computed once.
     fn prepare_frozen(&mut self, embedder: &Embedder, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        if !self.config.model.freeze_trunk || self.config.train.epochs == 0 {
-            return Ok(());
+        if self.config.model.freeze_trunk && self.config.train.epochs > 0 {
+            let (images, data) = (&self.images, self.data);
+            let levels = self.config.intra_class.graded_levels();
+            let (train, validation) = (&data.train, &data.validation);
+            let frozen =
+                FrozenFeatures::compute(embedder, images, train, validation, levels, self.config.seed, observer)?;
+            self.frozen = Some(frozen);
         }
-        let indices: Vec<usize> = self.data.train.iter().chain(&self.data.validation).copied().collect();
-        let labels = vec![0; indices.len()];
-        let what = "features of the frozen trunk";
-        let mut features = embed::embed(
-            embedder,
-            &self.images,
-            &indices,
-            labels,
-            Output::Features,
-            what,
-            observer,
-        )?;
-        let graded = match self.config.intra_class.graded_levels() {
-            Some(levels) => {
-                let (images, train, seed) = (&self.images, &self.data.train, self.config.seed);
-                let (plain, graded) = embed::graded_features(embedder, images, train, levels, seed, observer)?;
-                // An anchor must be the view its graded augmentations start from.
-                features.values[..plain.len()].copy_from_slice(&plain);
-                Some((levels, graded))
-            }
-            None => None,
-        };
-        self.frozen = Some(FrozenFeatures {
-            width: features.dim,
-            row_of: indices.into_iter().enumerate().map(|(row, item)| (item, row)).collect(),
-            values: features.values,
-            graded,
-        });
         Ok(())
     }
 
@@ -420,12 +336,22 @@ impl<'a> Trainer<'a> {
             observer.on(&Event::Warning { message });
         }
         while self.position.epoch < epochs {
-            if self.stops_early() {
+            if self.stops_early() || self.is_out_of_time() {
                 break;
             }
             self.epoch(observer, interrupted)?;
         }
         self.finish(observer)
+    }
+
+    /// Seconds of training and evaluation so far, over all sessions of the run.
+    fn seconds(&self) -> f64 {
+        self.position.seconds + self.clock.elapsed().as_secs_f64()
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        let minutes = self.config.train.max_minutes;
+        minutes > 0.0 && self.seconds() >= minutes * 60.0
     }
 
     fn stops_early(&self) -> bool {
@@ -436,32 +362,48 @@ impl<'a> Trainer<'a> {
             .is_some_and(|stopping| self.position.since_best >= stopping.patience)
     }
 
-    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let mut batches = self.sampler.batches(self.data.sampler_input(), epoch as u64);
+    /// The batches of an epoch, as positions in the training items.
+    fn batches(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<Vec<Vec<usize>>, TrainError> {
+        if let Some(batches) = self.position.batches.clone() {
+            return Ok(batches);
+        }
+        let needs_embeddings = self.sampler.needs_embeddings();
+        let embeddings = if needs_embeddings {
+            self.training_embeddings("embeddings to sample by", observer)?
+        } else {
+            None
+        };
+        let input = self.data.sampler_input().with_embeddings(embeddings.as_ref());
+        if needs_embeddings {
+            self.sampler.validate(input)?;
+        }
+        let mut batches = self.sampler.batches(input, epoch as u64);
         if self.config.train.max_batches > 0 {
             batches.truncate(self.config.train.max_batches);
         }
-        batches
+        // In the middle of the epoch the network is another one, which would not deal the same batches again.
+        self.position.batches = needs_embeddings.then(|| batches.clone());
+        Ok(batches)
     }
 
     fn epoch(&mut self, observer: &mut dyn Observer, interrupted: &AtomicBool) -> Result<(), TrainError> {
         let epoch = self.position.epoch;
         self.refresh_statistics(epoch, observer)?;
-        let batches = self.batches(epoch);
+        let batches = self.batches(epoch, observer)?;
         let steps = batches.len();
         let items = |batch: &[usize]| batch.iter().map(|&row| self.data.train[row]).collect::<Vec<_>>();
         let done = self.position.step.min(steps);
-        let all: Vec<Vec<usize>> = batches.iter().map(|batch| items(batch)).collect();
-        let rest = all[done..].to_vec();
+        let rest: Vec<Vec<usize>> = batches[done..].iter().map(|batch| items(batch)).collect();
         let labels: Vec<Arc<[u32]>> = batches[done..]
             .iter()
             .map(|batch| batch.iter().map(|&row| self.data.train_labels[row]).collect())
             .collect();
         let mut loader = self.frozen.is_none().then(|| {
             let graded_levels = self.config.intra_class.graded_levels();
+            let views = batches.iter().map(|batch| items(batch).repeat(self.views()));
             self.images.load_after(
                 done,
-                all,
+                views.collect(),
                 Mode::Train {
                     epoch: epoch as u64,
                     graded_levels,
@@ -473,10 +415,13 @@ impl<'a> Trainer<'a> {
         for (items, labels) in rest.iter().zip(labels) {
             let input = match &mut loader {
                 Some(loader) => match loader.next() {
-                    Some(batch) => self.input_of_images(&batch?),
+                    Some(batch) => self.input_of_images(&batch?, items.len()),
                     None => return Err(TrainError::Data("the loader ended before the epoch did".to_owned())),
                 },
-                None => self.input_of_features(items),
+                None => match &self.frozen {
+                    Some(frozen) => self.input_of_features(frozen, items),
+                    None => return Err(TrainError::Data("there is neither a loader nor features".to_owned())),
+                },
             };
             let (seen, teacher) = input;
             let progress =
@@ -484,20 +429,24 @@ impl<'a> Trainer<'a> {
             let input = StepInput {
                 seen,
                 labels: Arc::clone(&labels),
+                items: items.iter().map(|&item| item as u64).collect(),
                 teacher,
                 statistics: self.statistics.as_ref(),
+                miner: self.config.miner.as_ref(),
+                memory: self.memory.as_mut(),
+                rows_per_pass: Some(self.config.train.gradient_cache).filter(|&rows| rows > 0),
                 seed: derive(
                     self.config.seed,
                     &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64],
                 ),
-                rates: Rates::at(&self.config.optimizer, epoch, progress),
             };
             let model = self
                 .model
                 .take()
                 .ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
-            let (model, report) =
-                step(model, &mut self.optimizer, input).map_err(|error| self.with_place(error, items))?;
+            let rates = Rates::at(&self.config.optimizer, epoch, progress);
+            let stepped = step(model, &mut self.optimizer, input, rates);
+            let (model, report) = stepped.map_err(|error| self.with_place(error, items))?;
             self.follow(&model.embedder, epoch * steps + self.position.step);
             self.model = Some(model);
             self.position.step += 1;
@@ -517,12 +466,15 @@ impl<'a> Trainer<'a> {
                 values: report.values,
             });
             last = Some((report.embeddings, labels));
+            if self.is_out_of_time() {
+                break;
+            }
             if interrupted.load(Ordering::Relaxed) && self.position.step < steps {
                 self.save_checkpoint()?;
                 return Err(self.interrupted());
             }
         }
-        self.end_epoch(last, steps, observer)?;
+        self.end_epoch(last, observer)?;
         if interrupted.load(Ordering::Relaxed) && self.position.epoch < self.config.train.epochs {
             return Err(self.interrupted());
         }
@@ -574,37 +526,34 @@ impl<'a> Trainer<'a> {
         self.teacher = self.teacher.take().map(|teacher| teacher.follow(student));
     }
 
-    fn input_of_images(&self, batch: &HostBatch) -> (Seen, Option<Tensor<2>>) {
-        let device = self.device.clone().autodiff();
-        let images = embed::images_to_device(batch, &device);
-        let teacher = self.teacher.as_ref().map(|teacher| teacher.see(images.clone()));
-        let levels = self.config.intra_class.graded_levels().unwrap_or(0);
-        let graded = embed::graded_to_device(batch, levels, &device);
-        (Seen::Images { images, graded }, teacher)
+    /// How many views of every image the base loss compares.
+    fn views(&self) -> usize {
+        if self.config.loss.accepts().references == Support::Required {
+            2
+        } else {
+            1
+        }
     }
 
-    fn input_of_features(&self, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
-        let frozen = self
-            .frozen
-            .as_ref()
-            .expect("features are used only where a frozen trunk gave them");
+    /// What the network and the teacher see of `items` images, all first views before all second ones.
+    fn input_of_images(&self, batch: &HostBatch, items: usize) -> (Seen, Option<Tensor<2>>) {
         let device = self.device.clone().autodiff();
-        let gather = |values: &[f32], width: usize| {
-            let mut rows = Vec::with_capacity(items.len() * width);
-            for item in items {
-                let row = frozen.row_of[item];
-                rows.extend_from_slice(&values[row * width..(row + 1) * width]);
-            }
-            rows
-        };
-        let data = TensorData::new(gather(&frozen.values, frozen.width), [items.len(), frozen.width]);
-        let features = Tensor::<2>::from_data(data, &device);
+        let images = embed::images_to_device(batch, &device);
+        let first = || images.clone().narrow(0, 0, items);
+        let teacher = self.teacher.as_ref().map(|teacher| teacher.see(first()));
+        let levels = self.config.intra_class.graded_levels().unwrap_or(0);
+        let graded = embed::graded_to_device(batch, levels, &device).map(NetworkInput::Images);
+        let rows = NetworkInput::Images(images);
+        (Seen { rows, graded }, teacher)
+    }
+
+    fn input_of_features(&self, frozen: &FrozenFeatures, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
+        let device = self.device.clone().autodiff();
+        let features = frozen.of(items, &device);
         let teacher = self.teacher.as_ref().map(|teacher| teacher.judge(features.clone()));
-        let graded = frozen.graded.as_ref().map(|(levels, values)| {
-            let rows = gather(values, levels * frozen.width);
-            Tensor::from_data(TensorData::new(rows, [items.len() * levels, frozen.width]), &device)
-        });
-        (Seen::Features { features, graded }, teacher)
+        let rows = NetworkInput::Features(features);
+        let graded = frozen.graded_of(items, &device).map(NetworkInput::Features);
+        (Seen { rows, graded }, teacher)
     }
 
     /// Class means and variances for the generators that need them, every few epochs.
@@ -613,23 +562,8 @@ impl<'a> Trainer<'a> {
         if self.statistics.is_none() || self.position.step > 0 || !epoch.is_multiple_of(every) {
             return Ok(());
         }
-        let Some(model) = &self.model else { return Ok(()) };
-        let embeddings = match &self.frozen {
-            Some(frozen) => {
-                let mut values = Vec::new();
-                for item in &self.data.train {
-                    values.extend_from_slice(&frozen.values[frozen.row_of[item] * frozen.width..][..frozen.width]);
-                }
-                let ids = vec![String::new(); self.data.train.len()];
-                let set = EmbeddingSet {
-                    dim: frozen.width,
-                    values,
-                    labels: self.data.train_labels.clone(),
-                    ids,
-                };
-                self.head_of(&model.embedder, &set)?
-            }
-            None => self.embed_training(&model.embedder, Output::Embedding, "class statistics", observer)?,
+        let Some(embeddings) = self.training_embeddings("class statistics", observer)? else {
+            return Ok(());
         };
         if let Some(statistics) = &mut self.statistics {
             statistics.observe(&embeddings);
@@ -637,17 +571,36 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// The embeddings of the training images as the network gives them now.
+    fn training_embeddings(&self, what: &str, observer: &mut dyn Observer) -> Result<Option<EmbeddingSet>, TrainError> {
+        let Some(model) = &self.model else { return Ok(None) };
+        let embeddings = match &self.frozen {
+            Some(frozen) => {
+                let set = EmbeddingSet {
+                    dim: frozen.width(),
+                    values: frozen.rows_of(&self.data.train),
+                    labels: self.data.train_labels.clone(),
+                    ids: vec![String::new(); self.data.train.len()],
+                };
+                self.head_of(&model.embedder, &set)?
+            }
+            None => self.embed_training(&model.embedder, Output::Embedding, what, observer)?,
+        };
+        Ok(Some(embeddings))
+    }
+
     fn end_epoch(
         &mut self,
         last: Option<(Tensor<2>, Arc<[u32]>)>,
-        steps: usize,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let rates = Rates::at(&self.config.optimizer, self.position.epoch, 0.0);
         let sums = std::mem::take(&mut self.position.sums);
-        let mean = |name: &str| sums.get(name).copied().unwrap_or_default() / steps.max(1) as f64;
+        let steps = self.position.step.max(1) as f64;
+        let mean = |name: &str| sums.get(name).copied().unwrap_or_default() / steps;
         self.position.epoch += 1;
         self.position.step = 0;
+        self.position.batches = None;
         let mut values: Vec<(String, f64)> = sums
             .keys()
             .filter(|name| !matches!(name.as_str(), "loss" | "base"))
@@ -680,6 +633,10 @@ impl<'a> Trainer<'a> {
                 },
                 observer,
             )?;
+        }
+        if self.is_out_of_time() && epoch < self.config.train.epochs {
+            let reason = format!("train.max-minutes = {} are over", self.config.train.max_minutes);
+            self.tell(&Event::Stopped { epoch, reason }, observer)?;
         }
         let due = epoch.is_multiple_of(self.config.train.validate_every) || epoch == self.config.train.epochs;
         if due && !self.data.validation.is_empty() {
@@ -762,6 +719,9 @@ impl<'a> Trainer<'a> {
         if let Some(statistics) = &self.statistics {
             arrays.insert("statistics".to_owned(), statistics.to_arrays());
         }
+        if let Some(memory) = &self.memory {
+            arrays.insert("memory".to_owned(), memory.to_arrays());
+        }
         if let Some(teacher) = self.teacher.as_ref().filter(|teacher| teacher.moves()) {
             arrays.insert("teacher".to_owned(), named_arrays(teacher.network()));
         }
@@ -795,7 +755,7 @@ impl<'a> Trainer<'a> {
         let report = RunReport {
             evaluation,
             epochs: self.position.epoch,
-            seconds: self.position.seconds + self.clock.elapsed().as_secs_f64(),
+            seconds: self.seconds(),
         };
         let measures = report.to_json();
         let text = serde_json::to_string_pretty(&measures).map_err(|error| TrainError::Folder(error.to_string()))?;

@@ -1,0 +1,259 @@
+//! Short runs: interruption, cached gradients, memory, miners, two views, samplers that look at embeddings.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gradus::config::{Config, Overlay};
+use gradus::state::read_safetensors;
+use gradus::train::{Event, Observer, PreparedData, RunFolder, Silent, TrainError, Trainer};
+
+/// Raises the flag that Ctrl-C raises, after one step of the run.
+struct StopAfter<'a> {
+    epoch: usize,
+    step: usize,
+    flag: &'a AtomicBool,
+}
+
+impl Observer for StopAfter<'_> {
+    fn on(&mut self, event: &Event) {
+        if let Event::Step { epoch, step, .. } = event
+            && (*epoch, *step) == (self.epoch, self.step)
+        {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Members of 7 dealt in groups of 4: every epoch shows some images twice, each time as another view.
+const COMMON: &[&str] = &[
+    "seed=3",
+    "device=cpu",
+    "data.flora.species=12",
+    "data.flora.images=7",
+    "data.flora.size=32",
+    "transform.size=32",
+    "teacher.space=thumbnail",
+    "model.width=64",
+    "sampler.m-per-class.classes=3",
+    "sampler.m-per-class.samples=4",
+    "train.epochs=2",
+    "optimizer.rate=0.01",
+];
+
+fn config(preset: &str, assignments: &[&str]) -> Config {
+    let mut layers = Overlay::preset(preset).unwrap();
+    for assignment in COMMON.iter().chain(assignments) {
+        layers.set(assignment).unwrap();
+    }
+    layers.resolve().unwrap()
+}
+
+fn trainer<'a>(config: &'a Config, data: &'a PreparedData, folder: &Path) -> Trainer<'a> {
+    let run = RunFolder::create(folder).unwrap();
+    run.write_text(&run.config(), &toml::to_string(config).unwrap())
+        .unwrap();
+    Trainer::new(config, data, run, false, &mut Silent).unwrap()
+}
+
+/// The base loss of every step, and the largest difference of weights can be asked for.
+struct Trained {
+    base: Vec<f64>,
+    weights: Vec<f32>,
+}
+
+#[derive(Default)]
+struct Recorder(Vec<f64>);
+
+impl Observer for Recorder {
+    fn on(&mut self, event: &Event) {
+        if let Event::Step { base, .. } = event {
+            self.0.push(*base);
+        }
+    }
+}
+
+fn train(preset: &str, assignments: &[&str]) -> Trained {
+    let (config, home) = (config(preset, assignments), tempfile::tempdir().unwrap());
+    let data = PreparedData::new(&config, &mut Silent).unwrap();
+    let mut recorder = Recorder::default();
+    let folder = home.path().join("run");
+    trainer(&config, &data, &folder)
+        .train(&mut recorder, &AtomicBool::new(false))
+        .unwrap();
+    Trained {
+        base: recorder.0,
+        weights: weights(&folder).concat().into_iter().map(f32::from_bits).collect(),
+    }
+}
+
+fn largest_difference(a: &Trained, b: &Trained) -> f32 {
+    let pairs = a.weights.iter().zip(&b.weights);
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn weights(folder: &Path) -> Vec<Vec<u32>> {
+    let arrays = read_safetensors(&folder.join("model.safetensors")).unwrap().0;
+    let bits = arrays
+        .iter()
+        .map(|array| array.values.iter().map(|value| value.to_bits()).collect());
+    bits.collect()
+}
+
+fn stopped_and_resumed_equals_whole(preset: &str, assignments: &[&str], stops: &[(usize, usize)]) {
+    let (config, home) = (config(preset, assignments), tempfile::tempdir().unwrap());
+    let data = PreparedData::new(&config, &mut Silent).unwrap();
+    let start = |name: &str| trainer(&config, &data, &home.path().join(name));
+    let never = AtomicBool::new(false);
+    start("whole").train(&mut Silent, &never).unwrap();
+    let whole = weights(&home.path().join("whole"));
+    for &(epoch, step) in stops {
+        let name = format!("stopped-{epoch}-{step}");
+        let flag = AtomicBool::new(false);
+        let mut observer = StopAfter {
+            epoch,
+            step,
+            flag: &flag,
+        };
+        let error = start(&name).train(&mut observer, &flag).unwrap_err();
+        assert!(
+            matches!(&error, TrainError::Interrupted { epoch: done, step: at, .. } if (*done, *at) == (epoch - 1, step)),
+            "{error}"
+        );
+        let run = RunFolder::open(&home.path().join(&name)).unwrap();
+        let resumed = Trainer::new(&config, &data, run, true, &mut Silent).unwrap();
+        resumed.train(&mut Silent, &never).unwrap();
+        assert!(
+            weights(&home.path().join(&name)) == whole,
+            "{assignments:?}: stopped in epoch {epoch} after step {step}"
+        );
+    }
+}
+
+#[test]
+fn a_run_interrupted_at_any_step_equals_one_that_was_not() {
+    stopped_and_resumed_equals_whole("gradus", &[], &[(1, 1), (1, 3), (2, 2)]);
+}
+
+#[test]
+fn interruption_keeps_memory_miner_and_batches_by_embeddings() {
+    let memory = ["loss.contrastive={}", "memory.size=20", "miner=distance-weighted"];
+    stopped_and_resumed_equals_whole("proxy-anchor", &memory, &[(1, 2)]);
+    let hard = ["sampler.tuples-to-weights.batch-size=12", "loss.triplet-margin={}"];
+    stopped_and_resumed_equals_whole("proxy-anchor", &hard, &[(1, 2), (2, 1)]);
+}
+
+#[test]
+fn cached_gradients_are_the_plain_ones() {
+    // The statistics of batch normalisation are those of a pass, so that they must not matter here.
+    let plain = [
+        "model.freeze-batch-norm=true",
+        "optimizer.rule.sgd={}",
+        "optimizer.clipping.norm=1.0",
+    ];
+    for (preset, extra) in [
+        ("gradus", vec![]),
+        ("gradus", vec!["intra-class.source=augmentations"]),
+        ("proxy-anchor", vec!["loss.self-supervised={}"]),
+        (
+            "proxy-anchor",
+            vec!["loss.contrastive={}", "memory.size=20", "miner=multi-similarity"],
+        ),
+    ] {
+        let plain: Vec<&str> = plain.iter().chain(&extra).copied().collect();
+        let cached: Vec<&str> = plain.iter().copied().chain(["train.gradient-cache=5"]).collect();
+        let none: Vec<&str> = plain.iter().copied().chain(["train.epochs=0"]).collect();
+        let (plain, cached, none) = (train(preset, &plain), train(preset, &cached), train(preset, &none));
+        let (moved, difference) = (largest_difference(&plain, &none), largest_difference(&plain, &cached));
+        assert!(difference < 1e-4 * moved, "{extra:?}: {difference} of {moved}");
+    }
+}
+
+#[test]
+fn a_memory_changes_what_a_batch_is_compared_with() {
+    let alone = train("proxy-anchor", &["loss.contrastive={}"]);
+    let memory = train("proxy-anchor", &["loss.contrastive={}", "memory.size=12"]);
+    // A memory of one batch holds that batch: the same pairs, of which only one side learns.
+    assert!(
+        (alone.base[0] - memory.base[0]).abs() < 1e-5,
+        "{} {}",
+        alone.base[0],
+        memory.base[0]
+    );
+    assert_ne!(alone.base[1], memory.base[1]);
+    let later = train(
+        "proxy-anchor",
+        &["loss.contrastive={}", "memory.size=24", "memory.start-step=2"],
+    );
+    assert_eq!(alone.base[..2], later.base[..2]);
+    let both = train(
+        "proxy-anchor",
+        &["loss.contrastive={}", "memory.size=12", "memory.batch-weight=1.0"],
+    );
+    assert!(
+        (both.base[0] - 2.0 * alone.base[0]).abs() < 1e-5,
+        "{} {}",
+        both.base[0],
+        alone.base[0]
+    );
+}
+
+#[test]
+fn every_part_a_loss_can_be_trained_with_is_reached() {
+    let base = |assignments: &[&str]| train("proxy-anchor", assignments).base;
+    let all = base(&["loss.triplet-margin={}"]);
+    let hard = base(&["loss.triplet-margin={}", "miner=batch-hard"]);
+    assert!(hard[0] > all[0], "{} {}", hard[0], all[0]);
+    // Two views of one image differ, so that the loss of both is not that of a perfect match.
+    let views = base(&["loss.vic-reg={}"]);
+    assert!(views.iter().all(|loss| loss.is_finite()));
+    let triplets = base(&[
+        "loss.triplet-margin={}",
+        "miner=embeddings-already-packaged-as-triplets",
+        "sampler.fixed-triplets.triplets-per-batch=4",
+        "train.max-batches=3",
+    ]);
+    assert!(!triplets.is_empty());
+    let spread = base(&["sampler.greedy-coreset.classes=3", "sampler.greedy-coreset.samples=4"]);
+    assert!(!spread.is_empty());
+}
+
+#[test]
+fn training_ends_when_its_minutes_are_over() {
+    let limited = train("proxy-anchor", &["train.max-minutes=0.0001"]);
+    assert!(limited.base.len() <= 1, "{} steps", limited.base.len());
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_by_name() {
+    for (assignments, names) in [
+        (&["loss.vic-reg={}", "miner=batch-hard"][..], ["vic-reg", "batch-hard"]),
+        (&["loss.proxy-anchor={}", "memory={}"], ["proxy-anchor", "memory"]),
+        (&["loss.vic-reg={}", "memory={}"], ["vic-reg", "memory"]),
+        (&["loss.contrastive={}", "memory.size=11"], ["memory.size = 11", "12"]),
+        (
+            &["loss.self-supervised={}", "model.freeze-trunk=true"],
+            ["self-supervised", "freeze-trunk"],
+        ),
+        (
+            &[
+                "loss.triplet-margin={}",
+                "miner=embeddings-already-packaged-as-triplets",
+            ],
+            ["m-per-class", "fixed-triplets"],
+        ),
+        (&["miner=batch-hrad"], ["batch-hrad", "did you mean `batch-hard`"]),
+        (&["train.max-minutes=-1"], ["train.max-minutes", "-1"]),
+    ] {
+        let mut layers = Overlay::preset("proxy-anchor").unwrap();
+        for assignment in COMMON.iter().chain(assignments) {
+            layers.set(assignment).unwrap();
+        }
+        let message = layers.resolve().unwrap_err().to_string();
+        assert!(
+            names.iter().all(|name| message.contains(name)),
+            "{assignments:?}: {message}"
+        );
+    }
+}
