@@ -49,11 +49,15 @@ impl Plan {
         // A half for the rows, the rest for counts and blocks.
         let resident = in_memory && rows <= options.memory / 4 * 3;
         let left = options.memory.saturating_sub(if resident { rows } else { 0 });
-        let side = side(left / 4 / workers, queries.len(), workers);
-        let tile = Tile {
+        let side = side(left / 4 / workers);
+        let mut tile = Tile {
             queries: side,
             gallery: side,
         };
+        // Several tiles per worker, so that small sets use all of them; where the gallery is read, its blocks are many.
+        while resident && tile.queries > ROW_MULTIPLE && tile.queries * workers * 4 > queries.len() {
+            tile.queries /= 2;
+        }
         let tiles = workers * 3 * side * side * size_of::<f32>();
         let read = dim * size_of::<f32>() + prepared;
         let (for_rows, streamed_rows) = if resident {
@@ -63,7 +67,7 @@ impl Plan {
             (read, multiple(each.min(8192), ROW_MULTIPLE).max(side))
         };
         let reserved = tiles + workers * streamed_rows * read * usize::from(!resident);
-        let chunks = chunks(relevance, left.saturating_sub(reserved), for_rows, side);
+        let chunks = chunks(relevance, left.saturating_sub(reserved), for_rows, tile.queries);
         let largest = chunks
             .iter()
             .map(|rows| cost(relevance, rows.clone(), for_rows))
@@ -83,14 +87,10 @@ fn multiple(value: usize, of: usize) -> usize {
     (value / of).max(1) * of
 }
 
-/// The side of a tile whose scores, twice, fit into `bytes`.
-fn side(bytes: usize, queries: usize, workers: usize) -> usize {
+/// The side of a tile whose scores, three times, fit into `bytes`.
+fn side(bytes: usize) -> usize {
     let mut side = LARGEST;
     while side > ROW_MULTIPLE && 3 * side * side * size_of::<f32>() > bytes {
-        side /= 2;
-    }
-    // Several tiles per worker, so that small sets use all of them.
-    while side > ROW_MULTIPLE && side * workers * 4 > queries {
         side /= 2;
     }
     side
@@ -157,9 +157,12 @@ pub fn forecast(
     };
     let plan = Plan::new(queries, gallery, relevance, options);
     let stride = queries.dim().next_multiple_of(DEPTH_MULTIPLE).max(DEPTH_MULTIPLE);
-    let side = plan.tile.queries;
-    let rows: Vec<f32> = (0..2 * side * stride).map(|at| (at % 7) as f32 * 0.1).collect();
-    let (some, others) = rows.split_at(side * stride);
+    let Tile {
+        queries: height,
+        gallery: width,
+    } = plan.tile;
+    let rows: Vec<f32> = (0..(height + width) * stride).map(|at| (at % 7) as f32 * 0.1).collect();
+    let (some, others) = rows.split_at(height * stride);
     let mut scores = Vec::new();
     products(some, others, stride, &mut scores);
     let (begin, mut count) = (Instant::now(), 0_u32);
@@ -167,7 +170,7 @@ pub fn forecast(
         products(some, others, stride, &mut scores);
         count += 1;
     }
-    let each = begin.elapsed().as_secs_f64() / f64::from(count) / (side * side) as f64;
+    let each = begin.elapsed().as_secs_f64() / f64::from(count) / (height * width) as f64;
     let pairs = queries.len() as f64 * gallery.unwrap_or(queries).len() as f64;
     let halved = plan.resident && gallery.is_none() && plan.chunks.len() == 1;
     // Counting takes about as long as 60 columns of a product, measured.

@@ -1,6 +1,7 @@
 //! Which rows of the gallery are relevant to a query, and which do not take part.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::EvaluationError;
 use crate::relations::{Labels, Relation};
@@ -103,8 +104,16 @@ impl Relevance {
 
     /// The relevant rows, rising, with their degree (above 0, at most 1).
     pub(super) fn relevant(&self, query: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.relevant_within(query, 0..u32::MAX)
+    }
+
+    /// The relevant rows within a range of positions.
+    pub(super) fn relevant_within(&self, query: usize, rows: Range<u32>) -> impl Iterator<Item = (u32, f32)> + '_ {
         let target = self.gallery.as_ref().unwrap_or(&self.queries);
-        self.known(query).iter().filter_map(move |&row| {
+        let known = self.known(query);
+        let from = known.partition_point(|&row| row < rows.start);
+        let until = known.partition_point(|&row| row < rows.end).max(from);
+        known[from..until].iter().filter_map(move |&row| {
             if self.gallery.is_none() && row as usize == query {
                 return None;
             }

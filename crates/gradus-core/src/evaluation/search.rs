@@ -62,7 +62,7 @@ pub fn rank_positives(
                 }
             };
             for rows in &plan.chunks {
-                let tally = search.tally(own, rows.clone(), horizon, Some(target))?;
+                let tally = search.tally(own, rows.clone(), horizon, Some(target), 0)?;
                 if gallery.is_none() && plan.chunks.len() == 1 {
                     search.count_both_sides(own, &tally);
                 } else {
@@ -81,7 +81,7 @@ pub fn rank_positives(
                     &mut prepared,
                 )?;
                 let own = Block::new(raw, &prepared, first);
-                let tally = search.tally(own, rows.clone(), horizon, None)?;
+                let tally = search.tally(own, rows.clone(), horizon, None, plan.streamed_rows)?;
                 search.stream(own, rows.clone(), plan.streamed_rows, &tally)?;
                 found.extend(tally.finish());
             }
@@ -194,10 +194,15 @@ impl Search<'_> {
         rows: Range<usize>,
         horizon: Horizon,
         resident: Option<Block<'_>>,
+        batch: usize,
     ) -> Result<Tally, EvaluationError> {
         let mut lists: Vec<Vec<Positive>> = vec![Vec::new(); rows.len()];
         let dim = self.queries.dim();
-        let fill = |target: Block<'_>, lists: &mut Vec<Vec<Positive>>| {
+        // `place(position)`: where a row of the gallery stands among the rows at hand.
+        let fill = |target: Block<'_>,
+                    within: Range<u32>,
+                    place: &(dyn Fn(u32) -> usize + Sync),
+                    lists: &mut [Vec<Positive>]| {
             lists
                 .par_iter_mut()
                 .enumerate()
@@ -206,42 +211,36 @@ impl Search<'_> {
                     let query = rows.start + offset;
                     let row = own.raw(query, dim);
                     pulp::Arch::new().dispatch(|| {
-                        for (position, degree) in self.relevance.relevant(query) {
-                            let at = position as usize;
-                            if (target.first..target.end()).contains(&at) {
-                                list.push((
-                                    self.space.key(row, target.raw(at, dim), target.norm(at)),
-                                    position,
-                                    degree,
-                                ));
-                            }
+                        for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
+                            let at = place(position);
+                            let key = self.space.key(row, target.raw(at, dim), target.norm(at));
+                            list.push((key, position, degree));
                         }
                     });
                 });
         };
         match resident {
-            Some(target) => fill(target, &mut lists),
+            Some(target) => fill(target, 0..u32::MAX, &|position| position as usize, &mut lists),
             None => {
-                // The relevant rows alone are read, each block of neighbours at once.
+                // The relevant rows alone are read, neighbours at once.
                 let mut needed: Vec<u32> = rows
                     .clone()
                     .flat_map(|query| self.relevance.relevant(query).map(|relevant| relevant.0))
                     .collect();
                 needed.sort_unstable();
                 needed.dedup();
-                let (mut buffer, mut prepared) = (Vec::new(), Prepared::default());
-                let mut rest = needed.as_slice();
-                while let Some(&first) = rest.first() {
-                    let first = first as usize;
-                    let within = rest.partition_point(|&row| (row as usize) < first + self.tile.gallery);
-                    // Reading a gap costs less than another request while it is short.
-                    let mut taken = 1;
-                    while taken < within && rest[taken] - rest[taken - 1] <= 16 {
-                        taken += 1;
+                let (mut buffer, mut raw, mut prepared) = (Vec::new(), Vec::new(), Prepared::default());
+                for batch in needed.chunks(batch) {
+                    raw.clear();
+                    for run in batch.chunk_by(|a, b| a + 1 == *b) {
+                        let run = run[0] as usize..run[run.len() - 1] as usize + 1;
+                        raw.extend_from_slice(self.target().read(run, &mut buffer)?);
                     }
-                    let end = rest[taken - 1] as usize + 1;
-                    rest = &rest[taken..];
-                    self.load(first..end, &mut buffer, &mut prepared, |block| fill(block, &mut lists))?;
+                    let fault = |row: usize, problem| row_error(self.target(), "gallery", batch[row] as usize, problem);
+                    self.space.prepare(&raw, &fault, &mut prepared)?;
+                    let place = |position: u32| batch.partition_point(|&row| row < position);
+                    let within = batch[0]..batch[batch.len() - 1].saturating_add(1);
+                    fill(Block::new(&raw, &prepared, 0), within, &place, &mut lists);
                 }
             }
         }
