@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Check this machine: devices, kernels, memory
     Doctor(Doctor),
+    /// Measure how long parts of gradus take here, and how much memory
+    Bench(Bench),
 }
 
 #[derive(Args, Debug)]
@@ -349,6 +351,9 @@ pub(crate) struct Loss {
     /// Class of each of them, an integer vector [rows] in .npy; not needed by losses that look at no labels
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
+    /// What the labels are
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub(crate) label_kind: LabelKind,
     /// Set one parameter of the loss, for example --set margin=0.1 (repeatable, later wins)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
@@ -399,6 +404,9 @@ pub(crate) struct Mine {
     /// Class of each of them, an integer vector [rows] in .npy
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: PathBuf,
+    /// What the labels are
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub(crate) label_kind: LabelKind,
     /// Set one parameter of the miner, for example --set margin=0.1 (repeatable, later wins)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
@@ -414,6 +422,28 @@ pub(crate) struct Mine {
     /// Print one JSON object with what was chosen
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is known of every item.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, Default)]
+pub(crate) enum LabelKind {
+    /// One class: an integer vector [rows]
+    #[default]
+    Classes,
+    /// Any number of labels: a matrix [rows, labels] of 0 and 1; items belong together by the share of labels in common
+    MultiLabel,
+    /// Classes from the coarsest to the finest: a matrix [rows, levels]; items belong together by the share of levels in common
+    Hierarchy,
+}
+
+impl From<LabelKind> for gradus_core::embeddings::LabelKind {
+    fn from(kind: LabelKind) -> Self {
+        match kind {
+            LabelKind::Classes => Self::Classes,
+            LabelKind::MultiLabel => Self::MultiLabel,
+            LabelKind::Hierarchy => Self::Hierarchy,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -543,6 +573,53 @@ pub(crate) struct Doctor {
     /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BenchCommand {
+    /// Measure forward and backward pass of losses on random embeddings of unit length
+    Losses(BenchLosses),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus bench losses
+  gradus bench losses --batch 1024 --dim 512 --json
+  gradus bench losses --loss triplet-margin --set swap=true --samples-per-class 64
+
+Computes on the processor in single precision. Every loss runs in a process of its own; peak MiB is the most memory that process ever \
+had, everything included (VmHWM of Linux; null where the system does not say).")]
+pub(crate) struct BenchLosses {
+    /// Rows of the batch
+    #[arg(long, value_name = "NUMBER", default_value_t = 128)]
+    pub(crate) batch: usize,
+    /// Width of the embeddings
+    #[arg(long, value_name = "NUMBER", default_value_t = 512)]
+    pub(crate) dim: usize,
+    /// Rows of each class
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    pub(crate) samples_per_class: usize,
+    /// Loss to measure (repeatable): see `gradus list losses` [default: all]
+    #[arg(long = "loss", value_name = "NAME")]
+    pub(crate) losses: Vec<String>,
+    /// Set one parameter of the losses, for example --set distance=cosine (repeatable, later wins)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Passes to take the median of, after one that is not counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub(crate) repeats: usize,
+    /// Seed of embeddings and parameters
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::List(arguments) => commands::list::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
     });
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,

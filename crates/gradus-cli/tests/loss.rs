@@ -253,3 +253,38 @@ fn bad_input_is_refused_by_name() {
         &["2 classes", "label 3"],
     );
 }
+
+#[test]
+fn items_may_have_several_labels_or_levels() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let embeddings = doubles(home, "e.npy", "(3, 2)", &[1.0, 0.0, 0.6, 0.8, 0.0, 1.0]);
+    // Rows 0 and 1 share one of two levels, or one of two labels: a positive pair; row 2 shares none with them.
+    let (first, second) = ((0.6_f64.exp(), 0.0_f64.exp()), (0.6_f64.exp(), 0.8_f64.exp()));
+    let expected = [first, second].map(|(positive, negative)| ((positive + negative) / positive).ln());
+    let expected = expected.iter().sum::<f64>() / 2.0;
+    let levels = npy(home, "levels.npy", "|u1", "(3, 2)", &[4, 1, 4, 2, 3, 1]);
+    let several = npy(home, "several.npy", "|u1", "(3, 3)", &[1, 1, 0, 0, 1, 0, 0, 0, 1]);
+    let arguments = |labels, kind| {
+        [
+            "--embeddings",
+            &embeddings,
+            "--labels",
+            labels,
+            "--label-kind",
+            kind,
+            "--json",
+        ]
+    };
+    for (labels, kind) in [(&levels, "hierarchy"), (&several, "multi-label")] {
+        let loss = ["loss", "--name", "sup-con", "--set", "temperature=1"];
+        let found = json(&[&loss[..], &arguments(labels, kind)].concat());
+        let found = found["value"].as_f64().unwrap();
+        assert!((found - expected).abs() < 1e-9, "{kind}: {found} is not {expected}");
+    }
+    let arguments = arguments(&several, "multi-label");
+    let mined = json(&[&["mine", "--name", "batch-hard"], &arguments[..]].concat());
+    assert_eq!(mined["anchors"], serde_json::json!([0, 1]));
+    let message = refused(&[&["loss", "--name", "proxy-anchor"], &arguments[..]].concat());
+    assert!(message.contains("one class per item"), "{message}");
+}

@@ -6,7 +6,10 @@
 //! - [`conv2d`]: im2col and matrix product per group of images; pointwise convolutions without im2col; a direct
 //!   vectorised kernel for depthwise convolutions; any stride, asymmetric padding, dilation and groups;
 //! - [`scale_shift`]: frozen batch normalisation and activation in one pass;
-//! - [`batch_norm`]: training batch normalisation and activation, two passes forward and two backward.
+//! - [`batch_norm`]: training batch normalisation and activation, two passes forward and two backward;
+//! - [`power_sums`]: sums of powers of differences between rows;
+//! - [`unit_rows`], [`gram`], [`log_sum_exp_rows`], [`bounded_sum`], [`safe_root`] and [`softplus`]: what losses do with matrices of
+//!   distances, one pass forward and one backward each.
 //!
 //! They apply to `f32` tensors on a Flex device, with or without autodiff. Every other data type and device takes plain
 //! Burn operations, as does everything after [`set_implementation`]`(`[`Implementation::Stock`]`)`. Gradients are first
@@ -27,6 +30,8 @@ mod memory;
 mod normalization;
 mod options;
 mod partition;
+mod power_sums;
+mod rows;
 mod simd;
 mod stock;
 #[cfg(test)]
@@ -36,3 +41,5 @@ pub use convolution::conv2d;
 pub use memory::keep_large_buffers;
 pub use normalization::{batch_norm, scale_shift};
 pub use options::{Activation, Conv2dOptions, Implementation, implementation, set_implementation};
+pub use power_sums::power_sums;
+pub use rows::{bounded_sum, gram, log_sum_exp_rows, safe_root, softplus, unit_rows};

@@ -256,11 +256,11 @@ impl Comparison {
         let mut negative = positive.clone();
         match &self.mined {
             None => {
-                let cells = positive.iter_mut().zip(&mut negative).enumerate();
-                for (cell, (positive, negative)) in cells {
-                    let relation = self.relation(cell / columns, cell % columns);
-                    *positive = relation.positive_weight();
-                    *negative = f32::from(u8::from(relation.is_negative()));
+                let rows = positive
+                    .chunks_mut(columns.max(1))
+                    .zip(negative.chunks_mut(columns.max(1)));
+                for (anchor, (positive, negative)) in rows.enumerate() {
+                    self.relate(anchor, positive, negative);
                 }
             }
             Some(mined) => {
@@ -280,6 +280,33 @@ impl Comparison {
             }
         }
         PairWeights::new(positive, negative, [rows, columns], &self.anchors.embeddings)
+    }
+
+    /// The weights of the pairs of one anchor, `[references]` each.
+    fn relate(&self, anchor: usize, positive: &mut [f32], negative: &mut [f32]) {
+        let references = self.reference_set();
+        let has_ids = self.anchors.ids.is_some() && references.ids.is_some();
+        if let (Some(of_anchors), Some(of_references), false) =
+            (self.anchors.labels.classes(), references.labels.classes(), has_ids)
+        {
+            // The usual case, in loops that vectors can take.
+            let class = of_anchors[anchor];
+            for (positive, other) in positive.iter_mut().zip(&**of_references) {
+                *positive = f32::from(u8::from(*other == class));
+            }
+            for (negative, other) in negative.iter_mut().zip(&**of_references) {
+                *negative = f32::from(u8::from(*other != class));
+            }
+            if self.is_within() {
+                positive[anchor] = 0.0;
+            }
+            return;
+        }
+        for (reference, (positive, negative)) in positive.iter_mut().zip(negative).enumerate() {
+            let relation = self.relation(anchor, reference);
+            *positive = relation.positive_weight();
+            *negative = f32::from(u8::from(relation.is_negative()));
+        }
     }
 
     /// How much each anchor counts in a loss that knows no pairs, `[anchors, 1]`: how often it was mined over how often the
@@ -416,6 +443,35 @@ mod tests {
         assert_eq!(within.triplet_total(), 2.0);
         let all = Comparison::with_references(&batch, &batch).pairs();
         assert_eq!(all.positive_total(), 5.0);
+    }
+
+    #[test]
+    fn weights_of_classes_are_those_of_their_relations() {
+        let classes = |classes: &[u32]| ItemSet::new(rows(classes.len()), classes.to_vec());
+        let (some, others) = (classes(&[2, 0, 1, 0, 2]), classes(&[0, 2, 5]));
+        let with_ids = || {
+            (
+                some.clone().with_ids(vec![1, 2, 3, 4, 5]),
+                others.clone().with_ids(vec![4, 2, 9]),
+            )
+        };
+        let comparisons = [
+            Comparison::within(some.clone()),
+            Comparison::within(some.clone().with_ids(vec![1, 2, 3, 2, 1])),
+            Comparison::with_references(some.clone(), others.clone()),
+            Comparison::with_references(with_ids().0, with_ids().1),
+            Comparison::with_references(with_ids().0, others.clone()),
+        ];
+        for comparison in comparisons {
+            let pairs = comparison.pairs();
+            let (positive, negative) = (host(&pairs.positive), host(&pairs.negative));
+            let columns = comparison.reference_set().len();
+            for (cell, (positive, negative)) in positive.into_iter().zip(negative).enumerate() {
+                let relation = comparison.relation(cell / columns, cell % columns);
+                assert_eq!(positive, relation.positive_weight(), "{cell}");
+                assert_eq!(negative > 0.0, relation.is_negative(), "{cell}");
+            }
+        }
     }
 
     #[test]

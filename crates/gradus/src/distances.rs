@@ -2,13 +2,14 @@
 
 pub use gradus_core::distances::{DistanceConfig, DistanceInfo};
 
-use crate::numerics::{EPSILON, lengths, normalize, safe_power, safe_sqrt};
+use crate::numerics::{EPSILON, gram, lengths, normalize, safe_power, safe_sqrt};
 use crate::tensor::{Bool, Tensor};
 
 /// All distances between the rows of two sets; without `reference` between the rows of one.
 ///
 /// Slopes are 0 where the true one does not exist: at distance 0 and for rows of length 0. Beside the inputs and the
-/// result a few matrices of the result's size live, but for norms other than `p = 2`, which need `dim` of them.
+/// result a few matrices of the result's size live, but for norms other than `p = 2` in double precision or on another device
+/// than the processor, which need `dim` of them.
 ///
 /// # Shapes
 /// `query` `[n, dim]`, `reference` `[m, dim]`; the result `[n, m]`.
@@ -65,28 +66,37 @@ pub fn margin<const D: usize>(distance: &DistanceConfig, x: Tensor<D>, y: Tensor
     if distance.is_similarity() { y - x } else { x - y }
 }
 
+/// One set, and another one unless its rows are compared with each other.
+type Sets = (Tensor<2>, Option<Tensor<2>>);
+
 /// Both sets after the same preparation, which one set needs only once.
-fn both(prepare: impl Fn(Tensor<2>) -> Tensor<2>, query: Tensor<2>, reference: Option<Tensor<2>>) -> [Tensor<2>; 2] {
-    let query = prepare(query);
-    let reference = reference.map_or_else(|| query.clone(), prepare);
-    [query, reference]
+fn both(prepare: impl Fn(Tensor<2>) -> Tensor<2>, query: Tensor<2>, reference: Option<Tensor<2>>) -> Sets {
+    (prepare(query), reference.map(prepare))
 }
 
-fn products([a, b]: [Tensor<2>; 2]) -> Tensor<2> {
-    a.matmul(b.transpose())
+fn products((a, b): Sets) -> Tensor<2> {
+    match b {
+        Some(b) => a.matmul(b.transpose()),
+        None => gram(a),
+    }
 }
 
-fn squared([a, b]: [Tensor<2>; 2]) -> Tensor<2> {
-    let of = |rows: &Tensor<2>| rows.clone().square().sum_dim(1);
-    let (of_a, of_b) = (of(&a), of(&b).transpose());
-    products([a, b]).mul_scalar(-2.0) + of_a + of_b
+/// One number per row of both sets, `[n, 1]` and `[1, m]`.
+fn of_rows((a, b): &Sets, number: impl Fn(&Tensor<2>) -> Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let of_a = number(a);
+    let of_b = b.as_ref().map_or_else(|| of_a.clone(), number);
+    (of_a, of_b.transpose())
 }
 
-fn squared_between_unit([a, b]: [Tensor<2>; 2]) -> Tensor<2> {
+fn squared(sets: Sets) -> Tensor<2> {
+    let (of_a, of_b) = of_rows(&sets, |rows| rows.clone().square().sum_dim(1));
+    products(sets).mul_scalar(-2.0) + of_a + of_b
+}
+
+fn squared_between_unit(sets: Sets) -> Tensor<2> {
     // Squared lengths are 1, or 0 for zero vectors, whatever the embeddings: constants.
-    let of = |rows: &Tensor<2>| rows.clone().without_autodiff().square().sum_dim(1);
-    let (of_a, of_b) = (of(&a), of(&b).transpose());
-    products([a, b]).mul_scalar(-2.0) + of_a + of_b
+    let (of_a, of_b) = of_rows(&sets, |rows| rows.clone().without_autodiff().square().sum_dim(1));
+    products(sets).mul_scalar(-2.0) + of_a + of_b
 }
 
 fn normalize_by(rows: Tensor<2>, p: f64) -> Tensor<2> {
@@ -100,7 +110,11 @@ fn normalize_by(rows: Tensor<2>, p: f64) -> Tensor<2> {
     (scaled / safe_power(sum, p.recip())).mask_fill(zero.expand(shape), 0.0)
 }
 
-fn general([a, b]: [Tensor<2>; 2], p: f64, power: f64) -> Tensor<2> {
+fn general((a, b): Sets, p: f64, power: f64) -> Tensor<2> {
+    let b = b.unwrap_or_else(|| a.clone());
+    if let Some(sums) = gradus_kernels::power_sums(&a, &b, p) {
+        return safe_power(sums, power / p);
+    }
     let [_, dim] = a.dims();
     let column = |axis: usize| {
         let difference = a.clone().narrow(1, axis, 1) - b.clone().narrow(1, axis, 1).transpose();
@@ -110,11 +124,11 @@ fn general([a, b]: [Tensor<2>; 2], p: f64, power: f64) -> Tensor<2> {
     safe_power(sum, power / p)
 }
 
-fn signal_to_noise([a, b]: [Tensor<2>; 2]) -> Tensor<2> {
+fn signal_to_noise(sets: Sets) -> Tensor<2> {
     // The number of axes divides both variances and cancels.
-    let variance = a.clone().square().sum_dim(1); // [n, 1]
+    let variance = sets.0.clone().square().sum_dim(1); // [n, 1]
     let silent = variance.clone().without_autodiff().lower_equal_scalar(EPSILON);
-    let noise = squared([a, b]).clamp_min(0.0);
+    let noise = squared(sets).clamp_min(0.0);
     let shape = noise.dims();
     (noise / variance.mask_fill(silent.clone(), 1.0)).mask_fill(silent.expand(shape), 0.0)
 }

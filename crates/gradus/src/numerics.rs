@@ -3,8 +3,13 @@
 //! Every function takes its constants from its input, so that it computes in the input's own precision, stays finite
 //! with finite gradients on degenerate input (empty rows, zero vectors, zero distances) and reads nothing back to the
 //! host. NaN in the input is never hidden: it comes out again.
+//!
+//! Single precision on the processor takes the one-pass kernels of `gradus-kernels`; the formulas in plain operations serve
+//! everything else and are what the kernels are tested against.
 
-use crate::tensor::{Bool, Tensor, activation};
+use gradus_kernels as kernels;
+
+use crate::tensor::{Bool, DType, Tensor, activation};
 
 /// Length below which a vector counts as zero and a square below which a root counts as zero.
 pub const EPSILON: f64 = 1e-12;
@@ -20,6 +25,15 @@ pub const EPSILON: f64 = 1e-12;
 /// If `x` has no such axis or its extent is 0.
 #[must_use]
 pub fn log_sum_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    if dim + 1 == D {
+        let mut shape = x.dims();
+        let columns = shape[dim];
+        shape[dim] = 1;
+        let rows: Tensor<2> = x.clone().reshape([shape.iter().product(), columns]);
+        if let Some(value) = by_kernel(&rows, Tensor::ones_like, false) {
+            return value.reshape(shape);
+        }
+    }
     // The gradient is softmax(x) whatever is subtracted, so the maximum needs no tape.
     let maximum = x.clone().without_autodiff().max_dim(dim);
     let empty = maximum.clone().equal_scalar(f64::NEG_INFINITY);
@@ -40,6 +54,13 @@ pub fn log_sum_exp<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
 /// If `m` is 0 or the shapes differ.
 #[must_use]
 pub fn log_one_plus_sum_exp(x: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tensor<2> {
+    let weights = |x: &Tensor<2>| match &mask {
+        Some(mask) => x.zeros_like().mask_fill(mask.clone(), 1.0),
+        None => x.ones_like(),
+    };
+    if let Some(value) = by_kernel(&x, weights, true) {
+        return value;
+    }
     let x = match mask {
         Some(mask) => x.mask_fill(mask.bool_not(), f64::NEG_INFINITY),
         None => x,
@@ -51,12 +72,23 @@ pub fn log_one_plus_sum_exp(x: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tens
     (sum + one_less).log1p() + maximum
 }
 
+/// The sum of exponentials by the kernel, where it applies; `weights` get the values outside autodiff.
+fn by_kernel(x: &Tensor<2>, weights: impl FnOnce(&Tensor<2>) -> Tensor<2>, one_more: bool) -> Option<Tensor<2>> {
+    if x.dtype() != DType::F32 {
+        return None;
+    }
+    kernels::log_sum_exp_rows(x, &weights(&x.clone().without_autodiff()), one_more)
+}
+
 /// Square root that is 0 with gradient 0 at and below [`EPSILON`], where the true gradient grows without bound.
 ///
 /// # Shapes
 /// The shape of `x`.
 #[must_use]
 pub fn safe_sqrt<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if let Some(root) = kernels::safe_root(&x, EPSILON) {
+        return root;
+    }
     let zero = x.clone().without_autodiff().lower_equal_scalar(EPSILON);
     x.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
 }
@@ -106,6 +138,9 @@ pub fn lengths(x: Tensor<2>) -> Tensor<2> {
 /// If `dim` is 0.
 #[must_use]
 pub fn normalize(x: Tensor<2>) -> Tensor<2> {
+    if let Some(unit) = kernels::unit_rows(&x, EPSILON) {
+        return unit;
+    }
     let shape = x.dims();
     // Direction does not depend on scale, so the scale is a constant to autodiff.
     let scale = x.clone().without_autodiff().abs().max_dim(1);
@@ -113,6 +148,18 @@ pub fn normalize(x: Tensor<2>) -> Tensor<2> {
     let scaled = x / scale.mask_fill(zero.clone(), 1.0);
     let length = scaled.clone().square().sum_dim(1).mask_fill(zero.clone(), 1.0).sqrt();
     (scaled / length).mask_fill(zero.expand(shape), 0.0)
+}
+
+/// Products of all rows of a set with each other.
+///
+/// # Shapes
+/// `x` `[n, dim]`; the result `[n, n]`.
+#[must_use]
+pub fn gram(x: Tensor<2>) -> Tensor<2> {
+    if let Some(products) = kernels::gram(&x) {
+        return products;
+    }
+    x.clone().matmul(x.transpose())
 }
 
 /// Cosines between the rows of `a` and the rows of `b`; 0 where a row is zero.
@@ -149,6 +196,9 @@ pub fn masked_mean<const D: usize>(x: Tensor<D>, mask: Tensor<D, Bool>) -> Tenso
 /// The shape of `x`.
 #[must_use]
 pub fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if let Some(value) = kernels::softplus(&x) {
+        return value;
+    }
     // Burn's default threshold of 20 is wrong in the 9th digit, which double precision notices.
     activation::softplus_with_threshold(x, 1.0, 40.0)
 }
@@ -278,6 +328,72 @@ mod tests {
         let none = masked_mean(x.clone(), mask(vec![false; 4], [2, 2]));
         near(&host(&none), &[0.0]);
         near(&gradient(&none, &x), &[0.0; 4]);
+    }
+
+    #[test]
+    fn kernels_agree_with_plain_operations_in_double_precision() {
+        use crate::distances::{DistanceConfig, matrix};
+        use gradus_core::random::{self, Rng};
+
+        type Function = Box<dyn Fn(Tensor<2>) -> Tensor<2>>;
+        let power = |p: f64| -> Function {
+            let distance = DistanceConfig::Lp {
+                p,
+                power: 1.0,
+                normalize: false,
+            };
+            Box::new(move |x| {
+                let others = x.clone().narrow(0, 3, 5).mul_scalar(0.5);
+                matrix(&distance, x, Some(others))
+            })
+        };
+        let functions: Vec<(&str, Function)> = vec![
+            ("normalize", Box::new(normalize)),
+            ("gram", Box::new(gram)),
+            ("safe_sqrt", Box::new(safe_sqrt)),
+            ("softplus", Box::new(softplus)),
+            ("log_sum_exp", Box::new(|x| log_sum_exp(x, 1))),
+            (
+                "log_one_plus_sum_exp",
+                Box::new(|x| {
+                    let mask = x.clone().without_autodiff().greater_scalar(1.0);
+                    log_one_plus_sum_exp(x, Some(mask))
+                }),
+            ),
+            ("p = 1", power(1.0)),
+            ("p = 1.5", power(1.5)),
+            ("p = 3", power(3.0)),
+            ("p = 4", power(4.0)),
+        ];
+        let (rows, columns) = (70, 261); // more than a block of rows, more than a few vectors, neither a multiple
+        let mut stream = random::stream(9, &[]);
+        let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| stream.random::<f32>() * 4.0 - 2.0).collect() };
+        let mut values = draw(rows * columns);
+        values[columns..2 * columns].fill(0.0);
+        let weights = draw(rows * columns);
+        let evaluate = |function: &Function, dtype: DType| -> (Vec<f64>, Vec<f64>) {
+            let device = Device::flex().autodiff();
+            let data = TensorData::new(values.clone(), [rows, columns]);
+            let leaf = Tensor::<2>::from_data(data, (&device, dtype)).require_grad();
+            let value = function(leaf.clone());
+            let shape = value.dims();
+            let weights = TensorData::new(weights[..shape.iter().product()].to_vec(), shape);
+            let weights = Tensor::<2>::from_data(weights, (&device.inner(), dtype));
+            let gradients = (value.clone() * weights).sum().backward();
+            let slopes = leaf.grad(&gradients).expect("tracked");
+            let host = |x: Tensor<2>| x.cast(DType::F64).try_to_vec_as::<f64>().expect("floats");
+            (host(value), host(slopes))
+        };
+        for (name, function) in &functions {
+            let (single, double) = (evaluate(function, DType::F32), evaluate(function, DType::F64));
+            for (what, found, expected) in [("value", single.0, double.0), ("gradient", single.1, double.1)] {
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let near = (found - expected).abs() <= 2e-4 * expected.abs().max(1.0);
+                    assert!(near, "{name}, {what}: {found} is not {expected}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use gradus::config::settings;
 use gradus::device::{DeviceChoice, use_double_precision};
 use gradus::losses::{LabelNeed, Loss as LossModule, LossConfig};
 use gradus::tensor::{Device, Gradients, Tensor, TensorData};
-use gradus_core::embeddings::{Matrix, read_labels, read_parameters, read_precise_matrix, write_matrix};
+use gradus_core::embeddings::{
+    LabelKind, Matrix, read_item_labels, read_parameters, read_precise_matrix, write_matrix,
+};
+use gradus_core::relations::Labels;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
@@ -23,17 +26,19 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
 
     let embeddings = read_precise_matrix(&arguments.embeddings)?;
     let dim = embeddings.dim;
+    let kind = arguments.label_kind.into();
     let labels = labels_of(
         &arguments.embeddings,
         &embeddings,
         arguments.labels.as_deref(),
+        kind,
         needs_labels,
     )?;
     let references = match &arguments.reference_embeddings {
         None => None,
         Some(path) => {
             let rows = read_precise_matrix(path)?;
-            let labels = labels_of(path, &rows, arguments.reference_labels.as_deref(), needs_labels)?;
+            let labels = labels_of(path, &rows, arguments.reference_labels.as_deref(), kind, needs_labels)?;
             Some((rows, labels))
         }
     };
@@ -171,7 +176,13 @@ fn unreduced(loss: &LossModule, comparison: &Comparison, arguments: &Loss) -> Ou
 }
 
 /// The labels of some rows; numbers from 0 where a loss looks at none and none are given.
-fn labels_of(rows: &Path, matrix: &Matrix, labels: Option<&Path>, needed: bool) -> Result<Vec<u32>, Failure> {
+fn labels_of(
+    rows: &Path,
+    matrix: &Matrix,
+    labels: Option<&Path>,
+    kind: LabelKind,
+    needed: bool,
+) -> Result<Labels, Failure> {
     let count = matrix.values.len() / matrix.dim;
     let Some(path) = labels else {
         if needed {
@@ -180,9 +191,9 @@ fn labels_of(rows: &Path, matrix: &Matrix, labels: Option<&Path>, needed: bool) 
                 rows.display()
             )));
         }
-        return Ok((0..count as u32).collect());
+        return Ok(Labels::from((0..count as u32).collect::<Vec<u32>>()));
     };
-    let labels = read_labels(path)?;
+    let labels = read_item_labels(path, kind)?;
     if labels.len() != count {
         return Err(Failure::new(format!(
             "{} holds {count} embeddings, but {} holds {} labels: one label for each embedding is needed",
@@ -199,9 +210,10 @@ fn class_count(
     config: &LossConfig,
     arguments: &Loss,
     parameters: Option<&Matrix>,
-    labels: &[u32],
+    labels: &Labels,
 ) -> Result<usize, Failure> {
-    let by_labels = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
+    let largest = labels.classes().and_then(|classes| classes.iter().max());
+    let by_labels = largest.map_or(0, |&largest| largest as usize + 1);
     let (Some(per_class), Some(parameters), Some(path)) =
         (config.proxies_per_class(), parameters, &arguments.parameters)
     else {

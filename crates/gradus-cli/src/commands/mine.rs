@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use gradus::config::settings;
-use gradus_core::embeddings::{read_labels, read_matrix};
+use gradus_core::embeddings::{LabelKind, read_item_labels, read_matrix};
 use gradus_core::miners::{Mined, MinerConfig, MiningInput};
 use gradus_core::relations::Labels;
 use serde_json::json;
@@ -16,9 +16,10 @@ use crate::output;
 pub(crate) fn run(arguments: &Mine) -> Outcome {
     MinerConfig::by_name(&arguments.name).map_err(|problem| Failure::new(format!("--name: {problem}")))?;
     let miner: MinerConfig = settings(&arguments.name, &arguments.overrides)?;
-    let (dim, query, labels) = labelled(&arguments.embeddings, &arguments.labels)?;
+    let kind = arguments.label_kind.into();
+    let (dim, query, labels) = labelled(&arguments.embeddings, &arguments.labels, kind)?;
     let reference = match (&arguments.reference_embeddings, &arguments.reference_labels) {
-        (Some(embeddings), Some(labels)) => Some((embeddings, labelled(embeddings, labels)?)),
+        (Some(embeddings), Some(labels)) => Some((embeddings, labelled(embeddings, labels, kind)?)),
         _ => None,
     };
     let input = match &reference {
@@ -51,19 +52,19 @@ pub(crate) fn run(arguments: &Mine) -> Outcome {
 }
 
 /// Width, rows and labels that belong together.
-fn labelled(embeddings: &Path, labels: &Path) -> Result<(usize, Vec<f64>, Labels), Failure> {
+fn labelled(embeddings: &Path, labels: &Path, kind: LabelKind) -> Result<(usize, Vec<f64>, Labels), Failure> {
     let (dim, rows) = read_matrix(embeddings)?;
-    let classes = read_labels(labels)?;
+    let known = read_item_labels(labels, kind)?;
     let count = rows.len() / dim;
-    if classes.len() != count {
+    if known.len() != count {
         return Err(Failure::new(format!(
             "{} holds {count} embeddings, but {} holds {} labels: one label for each embedding is needed",
             embeddings.display(),
             labels.display(),
-            classes.len()
+            known.len()
         )));
     }
-    Ok((dim, rows, Labels::from(classes)))
+    Ok((dim, rows, known))
 }
 
 fn summary(name: &str, input: &MiningInput<'_>, mined: &Mined) -> String {

@@ -2,33 +2,90 @@
 
 use std::path::Path;
 
+use npyz::Order;
+
 use super::EmbeddingFileError;
 use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_matrix, sides};
 use crate::files::write_atomically;
+use crate::relations::Labels;
+
+/// What a file of labels says of every item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LabelKind {
+    /// One class: a vector `[rows]`.
+    #[default]
+    Classes,
+    /// Any number of labels: a matrix `[rows, labels]` of 0 and 1.
+    MultiLabel,
+    /// Classes from the coarsest level to the finest: a matrix `[rows, levels]`.
+    Hierarchy,
+}
+
+/// Reads what is known of items from an `.npy` file of integers.
+///
+/// # Errors
+/// Those of [`read_labels`]; a matrix of several labels with something else than 0 and 1.
+pub fn read_item_labels(path: &Path, kind: LabelKind) -> Result<Labels, EmbeddingFileError> {
+    if kind == LabelKind::Classes {
+        return Ok(Labels::from(read_labels(path)?));
+    }
+    let rows = read_label_rows(path)?;
+    if kind == LabelKind::Hierarchy {
+        return Ok(Labels::Hierarchy(rows.into()));
+    }
+    let mut all = Vec::with_capacity(rows.len());
+    for (at, row) in rows.into_iter().enumerate() {
+        if let Some(value) = row.iter().find(|value| **value > 1) {
+            return Err(EmbeddingFileError::malformed(
+                path,
+                format!(
+                    "row {at} holds {value}, but a matrix of several labels holds 0 and 1; rows are counted from 0"
+                ),
+            ));
+        }
+        let present = (0..).zip(row).filter(|(_, value)| *value == 1);
+        all.push(present.map(|(label, _)| label).collect());
+    }
+    Ok(Labels::MultiLabel(all.into()))
+}
+
+/// A matrix of integers, row by row.
+fn read_label_rows(path: &Path) -> Result<Vec<Vec<u32>>, EmbeddingFileError> {
+    let raw = Raw::read(path, ["rows", "columns"], INTEGERS, Integer::of)?;
+    let [rows, columns] = raw.shape.map(|side| side as usize);
+    let mut matrix = vec![vec![0; columns]; rows];
+    for (at, (integer, bits)) in raw.elements().enumerate() {
+        let (row, column) = match raw.order {
+            Order::C => (at / columns, at % columns),
+            Order::Fortran => (at % rows, at / rows),
+        };
+        matrix[row][column] = class_number(path, row, integer.value(bits))?;
+    }
+    Ok(matrix)
+}
+
+const INTEGERS: &str = "integer labels (i1, i2, i4, i8, u1, u2, u4 or u8; in NumPy `labels.astype(numpy.int64)`)";
+
+fn class_number(path: &Path, row: usize, value: i128) -> Result<u32, EmbeddingFileError> {
+    u32::try_from(value).map_err(|_| {
+        let problem = format!(
+            "the label of row {row} is {value}, but class numbers go from 0 to {}; rows are counted from 0",
+            u32::MAX
+        );
+        EmbeddingFileError::malformed(path, problem)
+    })
+}
 
 /// Reads one class number per item from an `.npy` file: a vector of any integer type and byte order, from 0 to 4294967295.
 ///
 /// # Errors
 /// A file that is missing, damaged, not a vector or not of integers; a number out of range, with its row.
 pub fn read_labels(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
-    let malformed = |problem: String| EmbeddingFileError::malformed(path, problem);
-    let raw = Raw::read(
-        path,
-        ["rows"],
-        "integer labels (i1, i2, i4, i8, u1, u2, u4 or u8; in NumPy `labels.astype(numpy.int64)`)",
-        Integer::of,
-    )?;
-    let mut labels = Vec::with_capacity(raw.shape[0] as usize);
-    for (row, (integer, bits)) in raw.elements().enumerate() {
-        let value = integer.value(bits);
-        labels.push(u32::try_from(value).map_err(|_| {
-            malformed(format!(
-                "the label of row {row} is {value}, but class numbers go from 0 to {}; rows are counted from 0",
-                u32::MAX
-            ))
-        })?);
-    }
-    Ok(labels)
+    let raw = Raw::read(path, ["rows"], INTEGERS, Integer::of)?;
+    let values = raw.elements().enumerate();
+    values
+        .map(|(row, (integer, bits))| class_number(path, row, integer.value(bits)))
+        .collect()
 }
 
 /// Reads a matrix `[rows, width]` from an `.npy` file of f2, f4 or f8: its width and its values, row-major, in double
@@ -160,6 +217,26 @@ mod tests {
         );
         let message = read("<u8", &[255; 16]).unwrap_err().to_string();
         assert!(message.contains("row 0 is 18446744073709551615"), "{message}");
+    }
+
+    #[test]
+    fn several_labels_and_levels_are_matrices() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |kind, bytes: &[u8]| read_item_labels(&file(folder.path(), "|u1", "(2, 3)", bytes), kind);
+        let several = Labels::MultiLabel(vec![vec![0, 2], vec![]].into());
+        assert_eq!(read(LabelKind::MultiLabel, &[1, 0, 1, 0, 0, 0]).unwrap(), several);
+        let levels = Labels::Hierarchy(vec![vec![1, 4, 9], vec![1, 5, 3]].into());
+        assert_eq!(read(LabelKind::Hierarchy, &[1, 4, 9, 1, 5, 3]).unwrap(), levels);
+        let message = read(LabelKind::MultiLabel, &[1, 0, 1, 0, 2, 0])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("row 1 holds 2"), "{message}");
+        assert!(
+            read(LabelKind::Classes, &[0; 6])
+                .unwrap_err()
+                .to_string()
+                .contains("a vector")
+        );
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub struct Matrix {
 /// The elements of an array as they lie in the file, checked to be there.
 pub(super) struct Raw<W, const SIDES: usize> {
     pub(super) shape: [u64; SIDES],
-    order: Order,
+    pub(super) order: Order,
     width: W,
     size: usize,
     big_endian: bool,

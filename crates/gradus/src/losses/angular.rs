@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{all_pairs, once};
 use super::{Accepts, DistanceNeed, MetricLoss, MetricLossConfig, Term, Unit, View, check};
-use crate::numerics::{normalize, softplus};
+use crate::batch::Comparison;
+use crate::numerics::{gram, normalize, softplus};
 use crate::tensor::{Bool, DType, Device, Int, Module, Tensor};
 
 /// Settings of [`AngularLoss`]; defaults are those of pytorch-metric-learning.
@@ -81,22 +82,39 @@ impl MetricLoss for AngularLoss {
         } else {
             normalize(view.references())
         };
-        let raw = view.references().transpose(); // [dim, references]
-        let products = anchors.clone().matmul(references.clone().transpose()); // [anchors, references]
-        let of_anchor = anchors.matmul(raw.clone()).mul_scalar(4.0 * tangent);
+        // The slope of a length is the unit row itself.
+        let lengths = (view.references() * references.clone().without_autodiff()).sum_dim(1);
+        let lengths = lengths.transpose().mul_scalar(4.0 * tangent); // [1, references]
+        let products = if view.is_within() {
+            gram(anchors)
+        } else {
+            anchors.matmul(references.clone().transpose())
+        }; // [anchors, references]
+        let of_anchor = products.clone() * lengths.clone();
         let of_positive = if view.is_within() {
             of_anchor.clone()
         } else {
-            references.matmul(raw).mul_scalar(4.0 * tangent)
+            references.clone().matmul(references.transpose()) * lengths
         };
 
-        // The negatives of a positive are those of the anchors it belongs to.
-        let positive = once(&(once(&all.positive) + once(&chosen.positive)));
         let apart = negative.clone().greater_scalar(0.0);
-        let apart_of_positive = positive.transpose().matmul(negative).greater_scalar(0.0); // [references, references]
         let (left, first, lead) = leading(of_anchor.clone(), &apart);
-        let (right, first_of_positive, lead_of_positive) = leading(of_positive.clone(), &apart_of_positive);
-        let sums = left.matmul(right.transpose()); // [anchors, references]
+        let Comparison { anchors, mined, .. } = view.comparison();
+        let one_class_each = anchors.labels.classes().is_some() && anchors.ids.is_none();
+        let (right, first_of_positive, lead_of_positive) = if view.is_within() && mined.is_none() && one_class_each {
+            // A positive has the class of its anchor, so their negatives are the same.
+            (None, first.clone(), lead.clone())
+        } else {
+            // The negatives of a positive are those of the anchors it belongs to.
+            let positive = once(&(once(&all.positive) + once(&chosen.positive)));
+            let apart_of_positive = positive.transpose().matmul(negative).greater_scalar(0.0); // [references, references]
+            let (right, first, lead) = leading(of_positive.clone(), &apart_of_positive);
+            (Some(right), first, lead)
+        };
+        let sums = match right {
+            Some(right) => left.matmul(right.transpose()),
+            None => gram(left),
+        }; // [anchors, references]
 
         let smallest = if sums.dtype() == DType::F64 { 1e-290 } else { 1e-30 };
         let vanished = sums.clone().without_autodiff().lower_equal_scalar(smallest);

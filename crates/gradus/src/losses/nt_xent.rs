@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rows::{weighted_log_sum_exp, without_empty};
 use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
 use crate::distances::DistanceConfig;
-use crate::numerics::{log_sum_exp, softplus};
+use crate::numerics::softplus;
 use crate::tensor::{Device, Module};
 
 /// Settings of [`NtXentLoss`]; the default is that of pytorch-metric-learning.
@@ -71,11 +72,8 @@ impl MetricLoss for NtXentLoss {
             .as_similarity(view.distances())
             .mul_scalar(self.config.temperature.recip()); // [anchors, references]
         // A negative that was mined twice stands twice in the denominator.
-        let none = pairs.negative_mask().bool_not();
-        let times = pairs.negative.mask_fill(none.clone(), 1.0).log();
-        let others = log_sum_exp((logits.clone() + times).mask_fill(none, f64::NEG_INFINITY), 1);
-        let alone = others.clone().without_autodiff().equal_scalar(f64::NEG_INFINITY);
-        let costs = softplus(others.mask_fill(alone.clone(), 0.0) - logits);
+        let (others, alone) = without_empty(weighted_log_sum_exp(logits.clone(), &pairs.negative, 1));
+        let costs = softplus(others - logits);
         let shape = costs.dims();
         // A pair whose anchor has no negative is certain: it costs nothing.
         vec![Term::pairs(

@@ -31,6 +31,11 @@ pub(super) fn once(weights: &Tensor<2>) -> Tensor<2> {
 
 /// `log(sum(weight * exp(x)))` along one axis; minus infinity with gradient 0 where all weights are 0.
 pub(super) fn weighted_log_sum_exp(x: Tensor<2>, weights: &Tensor<2>, dim: usize) -> Tensor<2> {
+    if dim == 1
+        && let Some(value) = gradus_kernels::log_sum_exp_rows(&x, weights, false)
+    {
+        return value;
+    }
     let none = weights.clone().lower_equal_scalar(0.0);
     let times = weights.clone().mask_fill(none.clone(), 1.0).log();
     log_sum_exp((x + times).mask_fill(none, f64::NEG_INFINITY), dim)
