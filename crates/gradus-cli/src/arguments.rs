@@ -193,6 +193,7 @@ pub(crate) struct Compare {
   gradus evaluate --embeddings E.npy --labels L.npy --metrics recall,map@r --k 1,10,100,1000 --json
   gradus evaluate --embeddings Q.npy --labels QL.npy --gallery-embeddings G.npy --gallery-labels GL.npy --bootstrap 1000
   gradus evaluate --embeddings E.npy --labels L.npy --factors F.csv --circular angle:360 --explain
+  gradus evaluate --labels L.npy --clusters C.npy --json
 
 Embeddings come in .npy (f2, f4, f8), .npz, .safetensors or .parquet (columns embedding and label); labels are integers [rows], or 0 \
 and 1 [rows, labels] where a row has several. Files that do not fit into --memory are read in blocks (.npy).")]
@@ -211,7 +212,7 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: Option<PathBuf>,
     /// Their labels [default: those in the file of embeddings]
-    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
     pub(crate) labels: Option<PathBuf>,
     /// Embeddings that are searched
     #[arg(long, value_name = "FILE", requires = "embeddings")]
@@ -231,6 +232,12 @@ pub(crate) struct Evaluate {
     /// A factor that closes on itself, with its period, such as angle:360 (repeatable)
     #[arg(long, value_name = "NAME:PERIOD", requires = "factors")]
     pub(crate) circular: Vec<String>,
+    /// Embeddings of the same queries in a space to compare with
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) reference_embeddings: Option<PathBuf>,
+    /// Clusters that are given (.npy of integers), scored against --labels: NMI, AMI, F1
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["run", "embeddings"])]
+    pub(crate) clusters: Option<PathBuf>,
     /// Measures, such as recall,map@r,recall@100 [default: all that the data allow; see `gradus list metrics`]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) metrics: Vec<String>,

@@ -13,8 +13,8 @@ use gradus::train::{PreparedData, RunFolder, trainer};
 use gradus_core::EmbeddingSet;
 use gradus_core::embeddings::{NpyRows, read_labels, read_relations, read_table};
 use gradus_core::evaluation::{
-    EvaluationOptions, FactorTable, Group, LoneQueries, Report, ReportOptions, Rows, SearchDistance, Subject, forecast,
-    report,
+    EvaluationOptions, FactorTable, Group, LoneQueries, Report, ReportOptions, Rows, SearchDistance, Subject, cluster_scores,
+    forecast, report,
 };
 use gradus_core::files::write_atomically;
 use gradus_core::relations::Labels;
@@ -29,6 +29,9 @@ use crate::progress::Progress;
 
 pub(crate) fn run(arguments: &Evaluate) -> Outcome {
     let begin = Instant::now();
+    if let (Some(clusters), Some(labels)) = (&arguments.clusters, &arguments.labels) {
+        return of_clusters(arguments, labels, clusters);
+    }
     match (&arguments.run, &arguments.embeddings) {
         (Some(folder), _) => of_run(arguments, folder, begin),
         (None, Some(embeddings)) => of_files(arguments, embeddings, begin),
@@ -65,6 +68,18 @@ fn of_run(arguments: &Evaluate, folder: &Path, begin: Instant) -> Outcome {
     let mut subject = Subject::of_sets(&embedded.queries, embedded.gallery.as_ref());
     subject.factors = embedded.factors.as_ref();
     measure(arguments, &subject, &options, begin)
+}
+
+/// Scores clusters that are given.
+fn of_clusters(arguments: &Evaluate, labels: &Path, clusters: &Path) -> Outcome {
+    let scores = cluster_scores(&read_labels(labels)?, &read_labels(clusters)?)?;
+    let values = serde_json::to_value(scores)?;
+    if arguments.json {
+        return output::json(&values);
+    }
+    let mut rows = vec![vec!["measure".to_owned(), "value".to_owned()]];
+    rows.extend(values.as_object().into_iter().flatten().map(|(name, value)| vec![name.clone(), number(value)]));
+    output::text(&output::table(&rows))
 }
 
 fn of_files(arguments: &Evaluate, embeddings: &Path, begin: Instant) -> Outcome {
@@ -106,6 +121,16 @@ fn of_files(arguments: &Evaluate, embeddings: &Path, begin: Instant) -> Outcome 
             Some([queries, gallery])
         }
     };
+    let reference = arguments.reference_embeddings.as_ref().map(|path| read_table(path)).transpose()?;
+    let reference = reference.map(|table| {
+        let len = table.values.len() / table.dim.max(1);
+        EmbeddingSet {
+            dim: table.dim,
+            values: table.values,
+            labels: vec![0; len],
+            ids: table.ids.unwrap_or_else(|| (0..len).map(|row| format!("row {row}")).collect()),
+        }
+    });
     let subject = Subject {
         queries: queries.rows(),
         query_labels: queries.labels.clone(),
@@ -117,7 +142,7 @@ fn of_files(arguments: &Evaluate, embeddings: &Path, begin: Instant) -> Outcome 
             .map(|path| read_labels(path))
             .transpose()?,
         factors: factors.as_ref(),
-        reference: None,
+        reference: reference.as_ref(),
     };
     measure(arguments, &subject, &options, begin)
 }

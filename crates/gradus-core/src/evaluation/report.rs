@@ -99,6 +99,13 @@ fn compute(
     if let Some(factors) = subject.factors {
         factors.check(subject.queries.len())?;
     }
+    if let Some(categories) = subject.categories.as_ref().filter(|all| all.len() != subject.queries.len()) {
+        return Err(EvaluationError::Options(format!(
+            "there are {} categories for {} queries: give one category number for each query",
+            categories.len(),
+            subject.queries.len()
+        )));
+    }
     let relevance = subject.relevance()?;
     // Every report says how many queries are lone, which needs no search.
     let lone: Vec<bool> = (0..relevance.queries())
@@ -186,13 +193,6 @@ fn compute(
             report.by_class = Some(macro_means(&report.classes, &keys));
         }
         if let Some(categories) = &subject.categories {
-            if categories.len() != lone.len() {
-                return Err(EvaluationError::Options(format!(
-                    "there are {} categories for {} queries: give one category number for each query",
-                    categories.len(),
-                    lone.len()
-                )));
-            }
             report.categories = groups(categories);
             report.by_category = Some(macro_means(&report.categories, &keys));
         }
@@ -210,7 +210,11 @@ fn missing(subject: &Subject<'_>, one: &Asked) -> Option<String> {
     needs.iter().find_map(|need| match need {
         Need::Classes => subject.no_classes(),
         Need::Factors if subject.factors.is_none() => Some("needs known factors of the rows (--factors)".into()),
-        Need::Factors => None,
+        Need::Reference if subject.reference.is_none() => {
+            Some("needs the same rows in another space (--reference-embeddings)".into())
+        }
+        Need::Categories if subject.categories.is_none() => Some("needs a category for each query (--categories)".into()),
+        Need::Factors | Need::Reference | Need::Categories => None,
     })
 }
 

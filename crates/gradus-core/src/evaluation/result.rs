@@ -101,6 +101,8 @@ impl Evaluation {
 }
 
 fn summary(name: &str) -> Option<&'static str> {
+    // Rates: `tar@far=0.001`.
+    let name = name.split('=').next().unwrap_or(name);
     let family = match (name.split_once('@'), name.split_once('.')) {
         (Some((family, level)), _) if level.parse::<usize>().is_ok() => format!("{family}@K"),
         (_, Some((family, _))) => format!("{family}.FACTOR"),

@@ -2,15 +2,22 @@
 
 use std::cell::OnceCell;
 
+use super::cluster_scores::ClusterScores;
 use super::factors::FactorTable;
+use super::neighborhood_preservation::{NeighborhoodPreservation, neighborhood_preservation};
 use super::order_preservation::{OrderPreservation, order_preservation};
 use super::registry::Numbers;
 use super::rows::Rows;
 use super::spectral_decay::{Spectrum, spectrum};
+use super::subclass_transfer::{SubclassTransfer, subclass_transfer};
 use super::unit_rows::UnitRows;
-use super::{EvaluationError, Relevance};
+use super::verification::Verification;
+use super::{EvaluationError, Relevance, cluster_measures, verification_measures};
 use crate::EmbeddingSet;
 use crate::relations::Labels;
+
+/// Neighbours compared with the reference space, fewer in classes of fewer than 21 members (at most half of the others).
+const COMPARED: usize = 10;
 
 /// Everything an evaluation may look at. Only `queries` and `query_labels` are needed.
 #[allow(missing_debug_implementations, reason = "rows may be a file")]
@@ -86,6 +93,10 @@ pub(super) struct Whole<'a> {
     rows: OnceCell<UnitRows>,
     spectrum: OnceCell<Spectrum>,
     order: OnceCell<OrderPreservation>,
+    clusters: OnceCell<ClusterScores>,
+    verification: OnceCell<Option<Verification>>,
+    reference: OnceCell<NeighborhoodPreservation>,
+    subclasses: OnceCell<Option<SubclassTransfer>>,
 }
 
 impl<'a> Whole<'a> {
@@ -95,6 +106,10 @@ impl<'a> Whole<'a> {
             rows: OnceCell::new(),
             spectrum: OnceCell::new(),
             order: OnceCell::new(),
+            clusters: OnceCell::new(),
+            verification: OnceCell::new(),
+            reference: OnceCell::new(),
+            subclasses: OnceCell::new(),
         }
     }
 
@@ -158,6 +173,84 @@ impl<'a> Whole<'a> {
             order_preservation(&UnitRows::new(self.sets()?.0, "query")?, factors)
         })?;
         Ok(numbers(order))
+    }
+
+    /// Clusters of all rows against their classes.
+    pub(super) fn clusters(
+        &self,
+        number: impl Fn(&ClusterScores) -> (&'static str, f64),
+    ) -> Result<Numbers, EvaluationError> {
+        let (name, value) = number(get_or_try(&self.clusters, || cluster_measures::scores(self.rows()?))?);
+        Ok(vec![(name.into(), Some(value))])
+    }
+
+    fn curve(&self) -> Result<Option<&Verification>, EvaluationError> {
+        let curve = get_or_try(&self.verification, || verification_measures::curve(self.rows()?))?;
+        Ok(curve.as_ref())
+    }
+
+    /// A number of the receiver operating characteristic.
+    pub(super) fn verification(&self, name: &str, number: impl Fn(&Verification) -> f64) -> Result<Numbers, EvaluationError> {
+        Ok(vec![(name.into(), self.curve()?.map(number))])
+    }
+
+    /// The receiver operating characteristic at several rates.
+    pub(super) fn rates(
+        &self,
+        name: &str,
+        numbers: impl Fn(&Verification) -> Vec<(f64, f64)>,
+    ) -> Result<Numbers, EvaluationError> {
+        let all = self.curve()?.map(numbers).unwrap_or_default();
+        Ok(all.into_iter().map(|(rate, value)| (format!("{name}={rate}"), Some(value))).collect())
+    }
+
+    /// The queries, sorted by `labels`.
+    fn queries_by(&self, labels: &[u32]) -> Result<UnitRows, EvaluationError> {
+        let set = EmbeddingSet {
+            labels: labels.to_vec(),
+            ..self.sets()?.0.clone()
+        };
+        UnitRows::new(&set, "query")
+    }
+
+    /// The queries beside themselves in the reference space.
+    pub(super) fn reference(
+        &self,
+        numbers: impl Fn(&NeighborhoodPreservation) -> Numbers,
+    ) -> Result<Numbers, EvaluationError> {
+        let kept = get_or_try(&self.reference, || {
+            let queries = self.sets()?.0;
+            let reference = self.subject.reference.ok_or_else(|| EvaluationError::Options("no reference is given".into()))?;
+            if reference.len() != queries.len() {
+                return Err(EvaluationError::Options(format!(
+                    "there are {} reference embeddings for {} queries: give the same items in the same order",
+                    reference.len(),
+                    queries.len()
+                )));
+            }
+            let reference = EmbeddingSet {
+                labels: queries.labels.clone(),
+                ..reference.clone()
+            };
+            let (own, other) = (UnitRows::new(queries, "query")?, UnitRows::new(&reference, "reference")?);
+            neighborhood_preservation(&own, &other, COMPARED)
+        })?;
+        Ok(numbers(kept))
+    }
+
+    /// The classes of the queries inside their categories.
+    pub(super) fn subclasses(
+        &self,
+        name: &str,
+        number: impl Fn(&SubclassTransfer) -> f64,
+    ) -> Result<Numbers, EvaluationError> {
+        let transfer = get_or_try(&self.subclasses, || {
+            let none = || EvaluationError::Options("no categories are given".into());
+            let categories = self.subject.categories.as_ref().ok_or_else(none)?;
+            // Its only complaint about sets that fit is that no row has a choice: then the measure is undefined.
+            Ok(subclass_transfer(&self.queries_by(categories)?, &self.sets()?.0.labels).ok())
+        })?;
+        Ok(vec![(name.into(), transfer.as_ref().map(number))])
     }
 
     /// Queries, summed over factors, without an order to preserve; `None` if nobody asked for the order.
