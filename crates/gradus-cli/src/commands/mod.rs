@@ -6,6 +6,7 @@ pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
+pub(crate) mod few_shot;
 pub(crate) mod layers;
 pub(crate) mod list;
 pub(crate) mod loss;
