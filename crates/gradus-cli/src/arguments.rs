@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Measure a trained run on the test classes of a data set
     Evaluate(Evaluate),
+    /// Put embeddings into clusters by k-means, and score them against labels
+    Cluster(Cluster),
     /// Measure few-shot classification by the nearest centroid, of a trained run or of embeddings in files
     FewShot(FewShot),
     /// Embed a folder of images with a trained run
@@ -202,6 +204,44 @@ pub(crate) struct Evaluate {
     /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus cluster --embeddings E.npy --clusters 100 --out clusters.npy
+  gradus cluster --embeddings E.npy --labels L.npy --clusters 100 --normalize --json
+  gradus cluster --embeddings E.npy --clusters 11316 --restarts 1 --iterations 20 --out clusters.npy
+
+The rows are taken as they are; --normalize brings them to unit length first. With labels, NMI, AMI, pairwise F1 and purity are \
+printed as well. The result depends on the seed, not on the number of threads.")]
+pub(crate) struct Cluster {
+    /// Embeddings, a floating-point matrix [rows, width] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embeddings: PathBuf,
+    /// Class of each of them, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Clusters
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) clusters: usize,
+    /// Starts, of which the one with the least inertia is kept
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub(crate) restarts: usize,
+    /// Most iterations of each start
+    #[arg(long, value_name = "NUMBER", default_value_t = 300)]
+    pub(crate) iterations: usize,
+    /// Bring the rows to unit length first
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Seed of the starts
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Where to write the cluster of each row, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

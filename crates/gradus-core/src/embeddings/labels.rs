@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::EmbeddingFileError;
-use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_matrix, sides};
+use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_labels, encode_matrix, sides};
 use crate::files::write_atomically;
 
 /// Reads one class number per item from an `.npy` file: a vector of any integer type and byte order, from 0 to 4294967295.
@@ -69,6 +69,14 @@ pub fn read_parameters(path: &Path) -> Result<Matrix, EmbeddingFileError> {
 /// If the file cannot be written.
 pub fn write_matrix(path: &Path, matrix: &Matrix) -> std::io::Result<()> {
     write_atomically(path, |file| encode_matrix(matrix, file))
+}
+
+/// Writes one number per item to an `.npy` file of i8; the file appears whole or not at all. [`read_labels`] reads it back.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_labels(path: &Path, labels: &[u32]) -> std::io::Result<()> {
+    write_atomically(path, |file| encode_labels(labels, file))
 }
 
 fn finite(path: &Path, matrix: Matrix) -> Result<Matrix, EmbeddingFileError> {
@@ -160,6 +168,16 @@ mod tests {
         );
         let message = read("<u8", &[255; 16]).unwrap_err().to_string();
         assert!(message.contains("row 0 is 18446744073709551615"), "{message}");
+    }
+
+    #[test]
+    fn labels_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.npy");
+        for labels in [vec![3, 0, u32::MAX], Vec::new()] {
+            write_labels(&path, &labels).unwrap();
+            assert_eq!(read_labels(&path).unwrap(), labels);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use error::EmbeddingFileError;
-pub use labels::{read_labels, read_matrix, read_parameters, read_precise_matrix, write_matrix};
+pub use labels::{read_labels, read_matrix, read_parameters, read_precise_matrix, write_labels, write_matrix};
 pub use npy::Matrix;
 
 use crate::files::write_atomically;

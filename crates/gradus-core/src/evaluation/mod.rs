@@ -6,7 +6,12 @@
 //!
 //! To add a measure: one file with its [`Measure`], its formula and its tests, one line in [`MEASURES`], one in [`evaluate`].
 
+mod alignment_uniformity;
 mod blocks;
+mod class_centred;
+mod cluster_scores;
+mod clustering;
+mod collapse;
 mod density;
 mod error;
 mod factors;
@@ -15,6 +20,7 @@ pub(crate) mod gram;
 mod level_order;
 mod map_at_r;
 mod measure;
+mod neighborhood_preservation;
 mod neighbors;
 mod order_preservation;
 mod r_precision;
@@ -23,12 +29,18 @@ mod ranks;
 mod recall_at_k;
 mod result;
 mod spectral_decay;
+mod subclass_transfer;
 #[cfg(test)]
 pub(crate) mod testing;
 mod unit_rows;
+mod verification;
 
 use serde::{Deserialize, Serialize};
 
+pub use alignment_uniformity::{alignment, uniformity};
+pub use cluster_scores::{ClusterScores, cluster_scores};
+pub use clustering::{KMeans, KMeansOptions, k_means};
+pub use collapse::collapse;
 pub use density::{Density, density};
 pub use error::EvaluationError;
 pub use factors::FactorTable;
@@ -36,6 +48,7 @@ pub use few_shot::{FewShot, FewShotOptions, few_shot};
 pub use level_order::{LevelOrder, level_order};
 pub use map_at_r::map_at_r;
 pub use measure::{LoneQueries, Measure};
+pub use neighborhood_preservation::{NeighborhoodPreservation, neighborhood_preservation};
 pub use neighbors::{Neighbors, nearest};
 pub use order_preservation::{FactorOrder, OrderPreservation, order_preservation};
 pub use r_precision::r_precision;
@@ -44,7 +57,9 @@ pub use ranks::{Horizon, PositiveRanks, rank_positives};
 pub use recall_at_k::{recall_at_k, recall_levels};
 pub use result::{Evaluation, Value};
 pub use spectral_decay::{Spectrum, rho_intra, spectrum};
+pub use subclass_transfer::{SubclassTransfer, subclass_transfer};
 pub use unit_rows::{ClassRange, UnitRows, distance};
+pub use verification::{Verification, VerificationOptions, verification, verification_of_pairs};
 
 use crate::EmbeddingSet;
 
