@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Measure a trained run on the test classes of a data set, or any embeddings in files
     Evaluate(Box<Evaluate>),
+    /// Put embeddings into clusters by k-means, and score them against labels
+    Cluster(Cluster),
+    /// Measure few-shot classification by the nearest centroid, of a trained run or of embeddings in files
+    FewShot(FewShot),
     /// Embed a folder of images with a trained run
     Embed(Embed),
     /// Compute a loss and its gradients from files
@@ -309,6 +313,92 @@ fn bytes(text: &str) -> Result<usize, String> {
         Ok(number) if number > 0.0 && number.is_finite() => Ok((number * unit) as usize),
         _ => Err("expected a size such as 512MiB or 1GiB".into()),
     }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus cluster --embeddings E.npy --clusters 100 --out clusters.npy
+  gradus cluster --embeddings E.npy --labels L.npy --clusters 100 --normalize --json
+  gradus cluster --embeddings E.npy --clusters 11316 --restarts 1 --iterations 20 --out clusters.npy
+
+The rows are taken as they are; --normalize brings them to unit length first. With labels, NMI, AMI, pairwise F1 and purity are \
+printed as well. The result depends on the seed, not on the number of threads.")]
+pub(crate) struct Cluster {
+    /// Embeddings, a floating-point matrix [rows, width] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embeddings: PathBuf,
+    /// Class of each of them, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Clusters
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) clusters: usize,
+    /// Starts, of which the one with the least inertia is kept
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub(crate) restarts: usize,
+    /// Most iterations of each start
+    #[arg(long, value_name = "NUMBER", default_value_t = 300)]
+    pub(crate) iterations: usize,
+    /// Bring the rows to unit length first
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Seed of the starts
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Where to write the cluster of each row, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus few-shot --run runs/omniglot --ways 20 --shots 1
+  gradus few-shot --run runs/omniglot --data images_background.zip images_evaluation.zip --ways 5 --shots 5 --json
+  gradus few-shot --embeddings E.npy --labels L.npy --ways 5 --queries 10 --json
+
+Every episode draws classes, examples (shots) and queries of the test classes; a query is classified by the nearest mean of the \
+examples. Printed are the mean accuracy over episodes and half the width of its 95 % interval.")]
+pub(crate) struct FewShot {
+    /// Run folder: embeds the test classes of its data set
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with = "embeddings",
+        required_unless_present = "embeddings"
+    )]
+    pub(crate) run: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+    /// Embeddings instead of a run, a floating-point matrix [rows, width] in .npy; rows are brought to unit length
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "layout", "train_classes", "test_classes", "max_bad_images"])]
+    pub(crate) embeddings: Option<PathBuf>,
+    /// Class of each of them, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Classes of an episode
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub(crate) ways: usize,
+    /// Examples of each class
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) shots: usize,
+    /// Queries of each class
+    #[arg(long, value_name = "NUMBER", default_value_t = 15)]
+    pub(crate) queries: usize,
+    /// Episodes
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    pub(crate) episodes: usize,
+    /// Seed of the episodes
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Where to compute the embeddings of a run: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, value_name = "DEVICE", requires = "run")]
+    pub(crate) device: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

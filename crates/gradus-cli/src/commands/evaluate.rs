@@ -13,8 +13,8 @@ use gradus::train::{PreparedData, RunFolder, trainer};
 use gradus_core::EmbeddingSet;
 use gradus_core::embeddings::{NpyRows, read_labels, read_relations, read_table};
 use gradus_core::evaluation::{
-    EvaluationOptions, FactorTable, Group, LoneQueries, Report, ReportOptions, Rows, SearchDistance, Subject, cluster_scores,
-    forecast, report,
+    EvaluationOptions, FactorTable, Group, LoneQueries, Report, ReportOptions, Rows, SearchDistance, Subject,
+    cluster_scores, forecast, report,
 };
 use gradus_core::files::write_atomically;
 use gradus_core::relations::Labels;
@@ -78,7 +78,13 @@ fn of_clusters(arguments: &Evaluate, labels: &Path, clusters: &Path) -> Outcome 
         return output::json(&values);
     }
     let mut rows = vec![vec!["measure".to_owned(), "value".to_owned()]];
-    rows.extend(values.as_object().into_iter().flatten().map(|(name, value)| vec![name.clone(), number(value)]));
+    rows.extend(
+        values
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| vec![name.clone(), number(value)]),
+    );
     output::text(&output::table(&rows))
 }
 
@@ -121,14 +127,20 @@ fn of_files(arguments: &Evaluate, embeddings: &Path, begin: Instant) -> Outcome 
             Some([queries, gallery])
         }
     };
-    let reference = arguments.reference_embeddings.as_ref().map(|path| read_table(path)).transpose()?;
+    let reference = arguments
+        .reference_embeddings
+        .as_ref()
+        .map(|path| read_table(path))
+        .transpose()?;
     let reference = reference.map(|table| {
         let len = table.values.len() / table.dim.max(1);
         EmbeddingSet {
             dim: table.dim,
             values: table.values,
             labels: vec![0; len],
-            ids: table.ids.unwrap_or_else(|| (0..len).map(|row| format!("row {row}")).collect()),
+            ids: table
+                .ids
+                .unwrap_or_else(|| (0..len).map(|row| format!("row {row}")).collect()),
         }
     });
     let subject = Subject {
@@ -413,7 +425,8 @@ pub(crate) fn stored_layers(folder: &Path) -> Result<Overlay, Failure> {
     Ok(layers)
 }
 
-fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
+/// The same without what selects classes of the run's own data.
+pub(crate) fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
     let mut config = layers.resolve()?;
     config.data.layout = None;
     config.data.with = Vec::new();

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 pub use arrays::{EmbeddingTable, NpyRows, read_numbers, read_relations, read_table};
 pub use error::EmbeddingFileError;
 pub use labels::{
-    LabelKind, read_item_labels, read_labels, read_matrix, read_parameters, read_precise_matrix, write_matrix,
+    LabelKind, read_item_labels, read_labels, read_matrix, read_parameters, read_precise_matrix, write_labels,
+    write_matrix,
 };
 pub use npy::Matrix;
 

@@ -75,6 +75,17 @@ pub(super) fn sides(path: &Path) -> Result<usize, EmbeddingFileError> {
         .map_err(|error| malformed(format!("not a readable .npy header: {error}")))
 }
 
+/// Writes integers as i8, which NumPy takes as an index.
+pub(super) fn encode_labels(labels: &[u32], file: &mut dyn Write) -> std::io::Result<()> {
+    let mut writer = npyz::WriteOptions::<i64>::new()
+        .default_dtype()
+        .shape(&[labels.len() as u64])
+        .writer(file)
+        .begin_nd()?;
+    writer.extend(labels.iter().map(|&label| i64::from(label)))?;
+    writer.finish()
+}
+
 /// Writes a matrix in single or double precision.
 pub(super) fn encode_matrix(matrix: &Matrix, file: &mut dyn Write) -> std::io::Result<()> {
     let rows = matrix.values.len() / matrix.dim.max(1);

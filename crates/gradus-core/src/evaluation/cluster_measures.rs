@@ -1,10 +1,10 @@
 //! Do clusters find the classes? k-means on unit rows with as many clusters as there are classes.
 
+use super::EvaluationError;
 use super::cluster_scores::{ClusterScores, cluster_scores};
 use super::clustering::{KMeansOptions, k_means};
 use super::measure::Measure;
 use super::unit_rows::UnitRows;
-use super::EvaluationError;
 
 /// Name and origin.
 pub(super) const NMI: Measure = Measure {
@@ -36,7 +36,11 @@ pub(super) fn scores(rows: &UnitRows) -> Result<ClusterScores, EvaluationError> 
     let values: Vec<f32> = (0..rows.len()).flat_map(|row| rows.row(row).iter().copied()).collect();
     let options = KMeansOptions {
         clusters,
-        restarts: if rows.len().saturating_mul(clusters) > MANY { 1 } else { 10 },
+        restarts: if rows.len().saturating_mul(clusters) > MANY {
+            1
+        } else {
+            10
+        },
         ..KMeansOptions::default()
     };
     let found = k_means(&values, rows.dim(), &options)?;

@@ -7,17 +7,25 @@
 //!
 //! To add a measure: one file with its [`Measure`], its formula and its tests, and one line in `registry.rs`.
 
+mod alignment_uniformity;
 mod average_precision;
 mod blocks;
+mod class_centred;
+mod cluster_measures;
+mod cluster_scores;
+mod clustering;
 mod cmc;
+mod collapse;
 mod density;
 mod error;
 mod factors;
+mod few_shot;
 pub(crate) mod gram;
 mod level_order;
 mod map_at_r;
 mod measure;
 mod ndcg;
+mod neighborhood_preservation;
 mod neighbors;
 mod order_preservation;
 mod plan;
@@ -35,20 +43,30 @@ mod rows;
 mod search;
 mod search_distance;
 mod spectral_decay;
+mod structure_measures;
+mod subclass_transfer;
 mod subject;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 mod unit_rows;
+mod verification;
+mod verification_measures;
 
 use serde::{Deserialize, Serialize};
 
+pub use alignment_uniformity::{alignment, uniformity};
+pub use cluster_scores::{ClusterScores, cluster_scores};
+pub use clustering::{KMeans, KMeansOptions, k_means};
+pub use collapse::collapse;
 pub use density::{Density, density};
 pub use error::EvaluationError;
 pub use factors::FactorTable;
+pub use few_shot::{FewShot, FewShotOptions, few_shot};
 pub use level_order::{LevelOrder, level_order};
 pub use map_at_r::map_at_r;
 pub use measure::{LoneQueries, Measure};
+pub use neighborhood_preservation::{NeighborhoodPreservation, neighborhood_preservation};
 pub use neighbors::{Neighbors, nearest};
 pub use order_preservation::{FactorOrder, OrderPreservation, order_preservation};
 pub use plan::{Forecast, forecast};
@@ -63,8 +81,10 @@ pub use rows::Rows;
 pub use search::rank_positives;
 pub use search_distance::SearchDistance;
 pub use spectral_decay::{Spectrum, rho_intra, spectrum};
+pub use subclass_transfer::{SubclassTransfer, subclass_transfer};
 pub use subject::Subject;
 pub use unit_rows::{ClassRange, UnitRows, distance};
+pub use verification::{Verification, VerificationOptions, verification, verification_of_pairs};
 
 use crate::EmbeddingSet;
 use unit_rows::check;

@@ -4,8 +4,9 @@ use super::measure::Measure;
 use super::ranks::{Horizon, RankedQuery};
 use super::subject::Whole;
 use super::{
-    EvaluationError, alignment_uniformity, average_precision, cluster_measures, cmc, collapse, density, level_order, map_at_r, ndcg, order_preservation, precision,
-    r_precision, recall_at_k, reciprocal_rank, spectral_decay, structure_measures, verification_measures,
+    EvaluationError, alignment_uniformity, average_precision, cluster_measures, cmc, collapse, density, level_order,
+    map_at_r, ndcg, order_preservation, precision, r_precision, recall_at_k, reciprocal_rank, spectral_decay,
+    structure_measures, verification_measures,
 };
 
 /// Named numbers; `None` where the data do not define one.
@@ -145,19 +146,38 @@ pub(super) const REGISTRY: &[Entry] = &[
     whole(order_preservation::KENDALL_TAU, &[Classes, Factors], |set| {
         set.order(|order| vec![("order_kendall".into(), order.kendall)])
     }),
-    whole(cluster_measures::NMI, &[Classes], |set| set.clusters(|scores| ("nmi", scores.nmi))),
-    whole(cluster_measures::AMI, &[Classes], |set| set.clusters(|scores| ("ami", scores.ami))),
-    whole(cluster_measures::F1, &[Classes], |set| set.clusters(|scores| ("f1", scores.f1))),
-    whole(verification_measures::AUC, &[Classes], |set| set.verification("auc", |curve| curve.auc)),
-    whole(verification_measures::EER, &[Classes], |set| set.verification("eer", |curve| curve.eer)),
-    whole(verification_measures::TAR, &[Classes], |set| set.rates("tar@far", |curve| curve.tar_at_far.clone())),
-    whole(verification_measures::FNMR, &[Classes], |set| set.rates("fnmr@fmr", |curve| curve.fnmr_at_fmr())),
-    whole(structure_measures::NC1, &[Classes], |set| Ok(vec![("nc1".into(), collapse::collapse(set.rows()?)?)])),
+    whole(cluster_measures::NMI, &[Classes], |set| {
+        set.clusters(|scores| ("nmi", scores.nmi))
+    }),
+    whole(cluster_measures::AMI, &[Classes], |set| {
+        set.clusters(|scores| ("ami", scores.ami))
+    }),
+    whole(cluster_measures::F1, &[Classes], |set| {
+        set.clusters(|scores| ("f1", scores.f1))
+    }),
+    whole(verification_measures::AUC, &[Classes], |set| {
+        set.verification("auc", |curve| curve.auc)
+    }),
+    whole(verification_measures::EER, &[Classes], |set| {
+        set.verification("eer", |curve| curve.eer)
+    }),
+    whole(verification_measures::TAR, &[Classes], |set| {
+        set.rates("tar@far", |curve| curve.tar_at_far.clone())
+    }),
+    whole(verification_measures::FNMR, &[Classes], |set| {
+        set.rates("fnmr@fmr", |curve| curve.fnmr_at_fmr())
+    }),
+    whole(structure_measures::NC1, &[Classes], |set| {
+        Ok(vec![("nc1".into(), collapse::collapse(set.rows()?)?)])
+    }),
     whole(structure_measures::ALIGNMENT, &[Classes], |set| {
         Ok(vec![("alignment".into(), alignment_uniformity::alignment(set.rows()?))])
     }),
     whole(structure_measures::UNIFORMITY, &[Classes], |set| {
-        Ok(vec![("uniformity".into(), alignment_uniformity::uniformity(set.rows()?))])
+        Ok(vec![(
+            "uniformity".into(),
+            alignment_uniformity::uniformity(set.rows()?),
+        )])
     }),
     whole(structure_measures::KNN_OVERLAP, &[Classes, Reference], |set| {
         set.reference(|kept| vec![("knn_overlap".into(), kept.knn_overlap)])
@@ -171,9 +191,11 @@ pub(super) const REGISTRY: &[Entry] = &[
     whole(structure_measures::SUBCLASS_RECALL, &[Classes, Categories], |set| {
         set.subclasses("subclass_recall", |transfer| transfer.recall_at_1)
     }),
-    whole(structure_measures::SUBCLASS_R_PRECISION, &[Classes, Categories], |set| {
-        set.subclasses("subclass_r_precision", |transfer| transfer.r_precision)
-    }),
+    whole(
+        structure_measures::SUBCLASS_R_PRECISION,
+        &[Classes, Categories],
+        |set| set.subclasses("subclass_r_precision", |transfer| transfer.r_precision),
+    ),
     training(level_order::MISORDERED),
     training(level_order::MEETING_MARGIN),
 ];

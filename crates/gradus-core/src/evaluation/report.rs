@@ -99,7 +99,11 @@ fn compute(
     if let Some(factors) = subject.factors {
         factors.check(subject.queries.len())?;
     }
-    if let Some(categories) = subject.categories.as_ref().filter(|all| all.len() != subject.queries.len()) {
+    if let Some(categories) = subject
+        .categories
+        .as_ref()
+        .filter(|all| all.len() != subject.queries.len())
+    {
         return Err(EvaluationError::Options(format!(
             "there are {} categories for {} queries: give one category number for each query",
             categories.len(),
@@ -213,7 +217,9 @@ fn missing(subject: &Subject<'_>, one: &Asked) -> Option<String> {
         Need::Reference if subject.reference.is_none() => {
             Some("needs the same rows in another space (--reference-embeddings)".into())
         }
-        Need::Categories if subject.categories.is_none() => Some("needs a category for each query (--categories)".into()),
+        Need::Categories if subject.categories.is_none() => {
+            Some("needs a category for each query (--categories)".into())
+        }
         Need::Factors | Need::Reference | Need::Categories => None,
     })
 }

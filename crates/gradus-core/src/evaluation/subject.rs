@@ -190,7 +190,11 @@ impl<'a> Whole<'a> {
     }
 
     /// A number of the receiver operating characteristic.
-    pub(super) fn verification(&self, name: &str, number: impl Fn(&Verification) -> f64) -> Result<Numbers, EvaluationError> {
+    pub(super) fn verification(
+        &self,
+        name: &str,
+        number: impl Fn(&Verification) -> f64,
+    ) -> Result<Numbers, EvaluationError> {
         Ok(vec![(name.into(), self.curve()?.map(number))])
     }
 
@@ -201,7 +205,10 @@ impl<'a> Whole<'a> {
         numbers: impl Fn(&Verification) -> Vec<(f64, f64)>,
     ) -> Result<Numbers, EvaluationError> {
         let all = self.curve()?.map(numbers).unwrap_or_default();
-        Ok(all.into_iter().map(|(rate, value)| (format!("{name}={rate}"), Some(value))).collect())
+        Ok(all
+            .into_iter()
+            .map(|(rate, value)| (format!("{name}={rate}"), Some(value)))
+            .collect())
     }
 
     /// The queries, sorted by `labels`.
@@ -220,7 +227,10 @@ impl<'a> Whole<'a> {
     ) -> Result<Numbers, EvaluationError> {
         let kept = get_or_try(&self.reference, || {
             let queries = self.sets()?.0;
-            let reference = self.subject.reference.ok_or_else(|| EvaluationError::Options("no reference is given".into()))?;
+            let reference = self
+                .subject
+                .reference
+                .ok_or_else(|| EvaluationError::Options("no reference is given".into()))?;
             if reference.len() != queries.len() {
                 return Err(EvaluationError::Options(format!(
                     "there are {} reference embeddings for {} queries: give the same items in the same order",
@@ -232,7 +242,10 @@ impl<'a> Whole<'a> {
                 labels: queries.labels.clone(),
                 ..reference.clone()
             };
-            let (own, other) = (UnitRows::new(queries, "query")?, UnitRows::new(&reference, "reference")?);
+            let (own, other) = (
+                UnitRows::new(queries, "query")?,
+                UnitRows::new(&reference, "reference")?,
+            );
             neighborhood_preservation(&own, &other, COMPARED)
         })?;
         Ok(numbers(kept))

@@ -36,5 +36,6 @@ pub(super) const FNMR: Measure = Measure {
 /// The curve over the pairs of all rows; `None` where there is no pair of one class, or none of two.
 pub(super) fn curve(rows: &UnitRows) -> Result<Option<Verification>, EvaluationError> {
     let some = rows.classes().len() > 1 && rows.classes().iter().any(|class| class.rows.len() > 1);
-    some.then(|| verification(rows, &VerificationOptions::default())).transpose()
+    some.then(|| verification(rows, &VerificationOptions::default()))
+        .transpose()
 }
