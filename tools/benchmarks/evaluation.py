@@ -90,6 +90,7 @@ def main():
                 command += [f"{name}/labels.npy", "--metrics", "recall,map@r", "--k", "1,10,100,1000"]
                 command += ["--threads", str(arguments.threads), "--json"]
                 mine.append(run(command, environment))
+                print(json.dumps({"scatter": noise, "faiss": theirs[-1], "gradus": mine[-1]}), file=sys.stderr, flush=True)
         keys = ["recall@1", "recall@10", "recall@100", "recall@1000", "map@r"]
         for key in keys:
             difference = abs(mine[0][key] - theirs[0][key])

@@ -260,8 +260,8 @@ pub(crate) struct Evaluate {
     /// Threads [default: all]
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Means of each class and over classes (macro); with FILE the classes go there as .csv
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    /// Means of each class and over classes (macro), with the result or to FILE (.csv)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub(crate) per_class: Option<PathBuf>,
     /// Category of each query (.npy of integers): means of each category and over categories
     #[arg(long, value_name = "FILE", requires = "embeddings")]
@@ -307,7 +307,11 @@ fn bytes(text: &str) -> Result<usize, String> {
         "kb" => 1e3,
         "mb" => 1e6,
         "gb" => 1e9,
-        unit => return Err(format!("{unit} is no unit of memory: use KiB, MiB, GiB, kB, MB or GB")),
+        unit => {
+            return Err(format!(
+                "{unit} is no unit of memory: expected a size such as 512MiB or 1GiB"
+            ));
+        }
     };
     match number.trim().parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok((number * unit) as usize),

@@ -56,6 +56,16 @@ fn a_single_set_has_all_keys_and_counts_lone_queries() {
         "order_kendall",
         "order_preservation",
         "order_preservation.angle",
+        "nmi",
+        "ami",
+        "f1",
+        "auc",
+        "eer",
+        "tar@far=0.1",
+        "fnmr@fmr=0.001",
+        "nc1",
+        "alignment",
+        "uniformity",
         "seconds",
     ] {
         assert!(found[key].is_number(), "{key}: {}", found[key]);
@@ -145,6 +155,55 @@ fn a_gallery_cameras_and_breakdowns() {
     assert_eq!(lines, "class,queries,lone_queries,mrr\n7,1,0,1\n8,1,1,\n");
     near(&found["macro"]["mrr"], 1.0);
     assert_eq!(found["per_category"]["0"]["queries"], 2);
+}
+
+#[test]
+fn clusters_that_are_given_a_reference_space_and_categories() {
+    let folder = tempfile::tempdir().unwrap();
+    let embeddings = matrix(folder.path(), "e.npy", &ROWS);
+    let classes = labels(folder.path(), "l.npy", &CLASSES);
+    let clusters = labels(folder.path(), "c.npy", &[1, 1, 1, 0, 0, 5]);
+    let found = json(&["evaluate", "--labels", &classes, "--clusters", &clusters, "--json"]);
+    for key in ["nmi", "ami", "f1"] {
+        near(&found[key], 1.0);
+    }
+    let message = refused(&[
+        "evaluate",
+        "--labels",
+        &classes,
+        "--clusters",
+        &labels(folder.path(), "d.npy", &[1]),
+    ]);
+    assert!(message.contains("6 labels"), "{message}");
+    let fixed = ["evaluate", "--embeddings", &embeddings, "--labels", &classes, "--json"];
+    let found = json(
+        &[
+            &fixed[..],
+            &[
+                "--reference-embeddings",
+                &embeddings,
+                "--metrics",
+                "knn_overlap,linear_cka",
+            ],
+        ]
+        .concat(),
+    );
+    near(&found["knn_overlap"], 1.0);
+    near(&found["linear_cka"], 1.0);
+    let message = refused(&[&fixed[..], &["--metrics", "knn_overlap"]].concat());
+    assert!(message.contains("--reference-embeddings"), "{message}");
+    let short = matrix(folder.path(), "r.npy", &ROWS[..4]);
+    let message = refused(&[&fixed[..], &["--reference-embeddings", &short]].concat());
+    assert!(message.contains("4 reference embeddings"), "{message}");
+    let categories = labels(folder.path(), "k.npy", &[0, 0, 0, 0, 0, 0]);
+    let found = json(
+        &[
+            &fixed[..],
+            &["--categories", &categories, "--metrics", "subclass_recall"],
+        ]
+        .concat(),
+    );
+    assert!(found["subclass_recall"].as_f64().unwrap() > 0.5);
 }
 
 #[test]

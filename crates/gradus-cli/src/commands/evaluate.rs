@@ -297,7 +297,7 @@ fn measure(arguments: &Evaluate, subject: &Subject<'_>, options: &EvaluationOpti
     for line in report.left_out.iter().filter(|line| line.contains("memory")) {
         output::note(&format!("left out: {line}"));
     }
-    let table_of_classes = arguments.per_class.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let table_of_classes = arguments.per_class.as_ref().filter(|path| path.as_os_str() != "-");
     if let Some(path) = table_of_classes {
         write_groups(path, &report.classes)?;
     }

@@ -138,29 +138,8 @@ impl Space {
             .enumerate()
             .with_min_len(64)
             .filter_map(|(row, ((target, norm), source))| {
-                // In double precision: no finite single-precision row overflows or vanishes.
-                let length = self.length(source);
-                if !length.is_finite() {
-                    return Some((row, "holds a value that is not finite"));
-                }
-                match self.distance {
-                    SearchDistance::Cosine => {
-                        if length == 0.0 {
-                            return Some((row, "is zero"));
-                        }
-                        *norm = length;
-                        for (unit, &value) in target.iter_mut().zip(source) {
-                            *unit = (f64::from(value) / length) as f32;
-                        }
-                    }
-                    SearchDistance::InnerProduct | SearchDistance::Euclidean => {
-                        *norm = length * self.scale;
-                        for ((target, &value), centre) in target.iter_mut().zip(source).zip(&self.centre) {
-                            *target = ((f64::from(value) - centre) * self.scale) as f32;
-                        }
-                    }
-                }
-                None
+                let problem = pulp::Arch::new().dispatch(|| self.prepare_row(source, target, norm))?;
+                Some((row, problem))
             })
             .min_by_key(|&(row, _)| row);
         if let Some((row, problem)) = faulty {
@@ -174,6 +153,35 @@ impl Space {
             prepared.bias.resize(prepared.padded_len(), 0.0);
         }
         Ok(())
+    }
+
+    /// Prepares one row, or says what is wrong with it.
+    #[inline(always)]
+    fn prepare_row(&self, source: &[f32], target: &mut [f32], norm: &mut f64) -> Option<&'static str> {
+        // In double precision: no finite single-precision row overflows or vanishes.
+        let length = match self.distance {
+            SearchDistance::Cosine => dot(source, source).sqrt(),
+            SearchDistance::InnerProduct | SearchDistance::Euclidean => self.length(source),
+        };
+        if !length.is_finite() {
+            return Some("holds a value that is not finite");
+        }
+        match self.distance {
+            SearchDistance::Cosine if length == 0.0 => return Some("is zero"),
+            SearchDistance::Cosine => {
+                *norm = length;
+                for (unit, &value) in target.iter_mut().zip(source) {
+                    *unit = (f64::from(value) / length) as f32;
+                }
+            }
+            SearchDistance::InnerProduct | SearchDistance::Euclidean => {
+                *norm = length * self.scale;
+                for ((target, &value), centre) in target.iter_mut().zip(source).zip(&self.centre) {
+                    *target = ((f64::from(value) - centre) * self.scale) as f32;
+                }
+            }
+        }
+        None
     }
 
     /// How far a gallery row is from a query, in double precision: smaller is nearer, whatever the distance.
