@@ -27,8 +27,12 @@ pub(crate) enum Command {
     Train(Box<Train>),
     /// Train several losses or presets under the same conditions and put them side by side
     Compare(Compare),
-    /// Measure a trained run on the test classes of a data set
-    Evaluate(Evaluate),
+    /// Measure a trained run on the test classes of a data set, or any embeddings in files
+    Evaluate(Box<Evaluate>),
+    /// Put embeddings into clusters by k-means, and score them against labels
+    Cluster(Cluster),
+    /// Measure few-shot classification by the nearest centroid, of a trained run or of embeddings in files
+    FewShot(FewShot),
     /// Embed a folder of images with a trained run
     Embed(Embed),
     /// Compute a loss and its gradients from files
@@ -189,18 +193,212 @@ pub(crate) struct Compare {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   gradus evaluate --run runs/cub
-  gradus evaluate --run runs/cub --data Cars196 --test-classes 99-196 --json")]
+  gradus evaluate --run runs/cub --data Cars196 --test-classes 99-196 --json
+  gradus evaluate --embeddings E.npy --labels L.npy --metrics recall,map@r --k 1,10,100,1000 --json
+  gradus evaluate --embeddings Q.npy --labels QL.npy --gallery-embeddings G.npy --gallery-labels GL.npy --bootstrap 1000
+  gradus evaluate --embeddings E.npy --labels L.npy --factors F.csv --circular angle:360 --explain
+  gradus evaluate --labels L.npy --clusters C.npy --json
+
+Embeddings come in .npy (f2, f4, f8), .npz, .safetensors or .parquet (columns embedding and label); labels are integers [rows], or 0 \
+and 1 [rows, labels] where a row has several. Files that do not fit into --memory are read in blocks (.npy).")]
 pub(crate) struct Evaluate {
-    /// Run folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) run: PathBuf,
+    /// Run folder: embeds the test classes of its data set
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with = "embeddings",
+        required_unless_present = "embeddings"
+    )]
+    pub(crate) run: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataFlags,
-    /// K of Recall@K, such as 1,10,100 (default: the benchmark's own list)
+    /// Embeddings that search (each other, without a gallery)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embeddings: Option<PathBuf>,
+    /// Their labels [default: those in the file of embeddings]
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Embeddings that are searched
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) gallery_embeddings: Option<PathBuf>,
+    /// Their labels
+    #[arg(long, value_name = "FILE", requires = "gallery_embeddings")]
+    pub(crate) gallery_labels: Option<PathBuf>,
+    /// Camera of each query (.npy of integers): rows of the same label and camera are left out (re-identification)
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) cameras: Option<PathBuf>,
+    /// Camera of each row of the gallery
+    #[arg(long, value_name = "FILE", requires = "cameras", requires = "gallery_embeddings")]
+    pub(crate) gallery_cameras: Option<PathBuf>,
+    /// Known factors of each query, such as a pose: .csv with a heading, or .npy [rows, factors]
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) factors: Option<PathBuf>,
+    /// A factor that closes on itself, with its period, such as angle:360 (repeatable)
+    #[arg(long, value_name = "NAME:PERIOD", requires = "factors")]
+    pub(crate) circular: Vec<String>,
+    /// Embeddings of the same queries in a space to compare with
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) reference_embeddings: Option<PathBuf>,
+    /// Clusters that are given (.npy of integers), scored against --labels: NMI, AMI, F1
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["run", "embeddings"])]
+    pub(crate) clusters: Option<PathBuf>,
+    /// Measures, such as recall,map@r,recall@100 [default: all that the data allow; see `gradus list metrics`]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) recall: Vec<usize>,
-    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
-    #[arg(long, value_name = "DEVICE")]
+    pub(crate) metrics: Vec<String>,
+    /// Levels K of recall@K, precision@K, … such as 1,10,100 [default: the benchmark's own list, or 1,2,4,8]
+    #[arg(long, alias = "recall", value_name = "LIST", value_delimiter = ',')]
+    pub(crate) k: Vec<usize>,
+    /// What a query with nothing to find counts: miss, as in the papers, or drop, as in pytorch-metric-learning
+    #[arg(long, value_enum, default_value = "miss")]
+    pub(crate) lone_queries: LoneQueries,
+    /// By what the gallery is ranked
+    #[arg(long, value_enum, default_value = "cosine")]
+    pub(crate) distance: SearchDistance,
+    /// Memory for rows, counts and blocks, such as 512MiB [default: the run's setting, or 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) memory: Option<usize>,
+    /// Threads [default: all]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Means of each class and over classes (macro), with the result or to FILE (.csv)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub(crate) per_class: Option<PathBuf>,
+    /// Category of each query (.npy of integers): means of each category and over categories
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) categories: Option<PathBuf>,
+    /// Resamples of the queries for 95 % intervals
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) bootstrap: usize,
+    /// Seed of the resamples
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Say in one line what each number means
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Where to compute the embeddings of a run: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, value_name = "DEVICE", requires = "run")]
+    pub(crate) device: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum LoneQueries {
+    Miss,
+    Drop,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum SearchDistance {
+    Cosine,
+    InnerProduct,
+    Euclidean,
+}
+
+/// A size such as 1GiB, 512MiB, 2GB or 1000000.
+fn bytes(text: &str) -> Result<usize, String> {
+    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text[number.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        unit => {
+            return Err(format!(
+                "{unit} is no unit of memory: expected a size such as 512MiB or 1GiB"
+            ));
+        }
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * unit) as usize),
+        _ => Err("expected a size such as 512MiB or 1GiB".into()),
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus cluster --embeddings E.npy --clusters 100 --out clusters.npy
+  gradus cluster --embeddings E.npy --labels L.npy --clusters 100 --normalize --json
+  gradus cluster --embeddings E.npy --clusters 11316 --restarts 1 --iterations 20 --out clusters.npy
+
+The rows are taken as they are; --normalize brings them to unit length first. With labels, NMI, AMI, pairwise F1 and purity are \
+printed as well. The result depends on the seed, not on the number of threads.")]
+pub(crate) struct Cluster {
+    /// Embeddings, a floating-point matrix [rows, width] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embeddings: PathBuf,
+    /// Class of each of them, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Clusters
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) clusters: usize,
+    /// Starts, of which the one with the least inertia is kept
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub(crate) restarts: usize,
+    /// Most iterations of each start
+    #[arg(long, value_name = "NUMBER", default_value_t = 300)]
+    pub(crate) iterations: usize,
+    /// Bring the rows to unit length first
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Seed of the starts
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Where to write the cluster of each row, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus few-shot --run runs/omniglot --ways 20 --shots 1
+  gradus few-shot --run runs/omniglot --data images_background.zip images_evaluation.zip --ways 5 --shots 5 --json
+  gradus few-shot --embeddings E.npy --labels L.npy --ways 5 --queries 10 --json
+
+Every episode draws classes, examples (shots) and queries of the test classes; a query is classified by the nearest mean of the \
+examples. Printed are the mean accuracy over episodes and half the width of its 95 % interval.")]
+pub(crate) struct FewShot {
+    /// Run folder: embeds the test classes of its data set
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with = "embeddings",
+        required_unless_present = "embeddings"
+    )]
+    pub(crate) run: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+    /// Embeddings instead of a run, a floating-point matrix [rows, width] in .npy; rows are brought to unit length
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "layout", "train_classes", "test_classes", "max_bad_images"])]
+    pub(crate) embeddings: Option<PathBuf>,
+    /// Class of each of them, an integer vector [rows] in .npy
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Classes of an episode
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub(crate) ways: usize,
+    /// Examples of each class
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) shots: usize,
+    /// Queries of each class
+    #[arg(long, value_name = "NUMBER", default_value_t = 15)]
+    pub(crate) queries: usize,
+    /// Episodes
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    pub(crate) episodes: usize,
+    /// Seed of the episodes
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Where to compute the embeddings of a run: auto, cpu, cuda[:n], wgpu[:n]
+    #[arg(long, value_name = "DEVICE", requires = "run")]
     pub(crate) device: Option<String>,
     /// Print one JSON object
     #[arg(long)]

@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Compare(arguments) => commands::compare::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
+        Command::Cluster(arguments) => commands::cluster::run(&arguments),
+        Command::FewShot(arguments) => commands::few_shot::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
         Command::Loss(arguments) => commands::loss::run(&arguments),
         Command::Mine(arguments) => commands::mine::run(&arguments),

@@ -54,4 +54,10 @@ pub mod purpose {
     pub const VALIDATION: u64 = 7;
     /// What random miners choose.
     pub const MINER: u64 = 9;
+    /// Episodes of few-shot classification.
+    pub const EPISODES: u64 = 20;
+    /// Where k-means starts.
+    pub const CLUSTERING: u64 = 21;
+    /// Pairs of a verification that looks at a sample.
+    pub const PAIRS: u64 = 22;
 }

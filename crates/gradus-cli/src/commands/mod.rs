@@ -1,12 +1,14 @@
 //! One file per command.
 
 pub(crate) mod bench;
+pub(crate) mod cluster;
 pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
+pub(crate) mod few_shot;
 pub(crate) mod layers;
 pub(crate) mod list;
 pub(crate) mod loss;

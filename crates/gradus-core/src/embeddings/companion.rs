@@ -32,7 +32,7 @@ pub(super) fn write(set: &EmbeddingSet, path: &Path) -> Result<(), EmbeddingFile
     })
 }
 
-fn is_ours(path: &Path) -> bool {
+pub(super) fn is_ours(path: &Path) -> bool {
     let Ok(file) = std::fs::File::open(path) else {
         return false;
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use npyz::Order;
 
 use super::EmbeddingFileError;
-use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_matrix, sides};
+use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_labels, encode_matrix, sides};
 use crate::files::write_atomically;
 use crate::relations::Labels;
 
@@ -128,6 +128,14 @@ pub fn write_matrix(path: &Path, matrix: &Matrix) -> std::io::Result<()> {
     write_atomically(path, |file| encode_matrix(matrix, file))
 }
 
+/// Writes one number per item to an `.npy` file of i8; the file appears whole or not at all. [`read_labels`] reads it back.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_labels(path: &Path, labels: &[u32]) -> std::io::Result<()> {
+    write_atomically(path, |file| encode_labels(labels, file))
+}
+
 fn finite(path: &Path, matrix: Matrix) -> Result<Matrix, EmbeddingFileError> {
     match matrix.values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(EmbeddingFileError::malformed(
@@ -237,6 +245,16 @@ mod tests {
                 .to_string()
                 .contains("a vector")
         );
+    }
+
+    #[test]
+    fn labels_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.npy");
+        for labels in [vec![3, 0, u32::MAX], Vec::new()] {
+            write_labels(&path, &labels).unwrap();
+            assert_eq!(read_labels(&path).unwrap(), labels);
+        }
     }
 
     #[test]

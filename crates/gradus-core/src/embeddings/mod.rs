@@ -3,6 +3,7 @@
 //! [`write()`] and [`read`] store them; the extension of the file decides how ([`Format`]). To add a format: one file with
 //! `encode` and `decode`, one variant of [`Format`].
 
+mod arrays;
 mod companion;
 mod error;
 mod labels;
@@ -14,9 +15,11 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use arrays::{EmbeddingTable, NpyRows, read_numbers, read_relations, read_table};
 pub use error::EmbeddingFileError;
 pub use labels::{
-    LabelKind, read_item_labels, read_labels, read_matrix, read_parameters, read_precise_matrix, write_matrix,
+    LabelKind, read_item_labels, read_labels, read_matrix, read_parameters, read_precise_matrix, write_labels,
+    write_matrix,
 };
 pub use npy::Matrix;
 

@@ -75,6 +75,17 @@ pub(super) fn sides(path: &Path) -> Result<usize, EmbeddingFileError> {
         .map_err(|error| malformed(format!("not a readable .npy header: {error}")))
 }
 
+/// Writes integers as i8, which NumPy takes as an index.
+pub(super) fn encode_labels(labels: &[u32], file: &mut dyn Write) -> std::io::Result<()> {
+    let mut writer = npyz::WriteOptions::<i64>::new()
+        .default_dtype()
+        .shape(&[labels.len() as u64])
+        .writer(file)
+        .begin_nd()?;
+    writer.extend(labels.iter().map(|&label| i64::from(label)))?;
+    writer.finish()
+}
+
 /// Writes a matrix in single or double precision.
 pub(super) fn encode_matrix(matrix: &Matrix, file: &mut dyn Write) -> std::io::Result<()> {
     let rows = matrix.values.len() / matrix.dim.max(1);
@@ -197,7 +208,7 @@ fn element<W>(dtype: &npyz::DType, width: impl Fn(&str) -> Option<W>) -> Option<
     Some((width(kind)?, big_endian))
 }
 
-fn check_header_length(file: &mut BufReader<File>, length: u64) -> Result<(), String> {
+pub(super) fn check_header_length(file: &mut (impl Read + Seek), length: u64) -> Result<(), String> {
     let mut start = [0_u8; 12];
     let problem = || "not an .npy file: too short or without NumPy's signature".to_owned();
     file.read_exact(&mut start).map_err(|_| problem())?;
@@ -256,7 +267,7 @@ impl Width {
 }
 
 /// An IEEE 754 half-precision number; every one is an f32 exactly.
-fn half(bits: u16) -> f32 {
+pub(super) fn half(bits: u16) -> f32 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let exponent = i32::from(bits >> 10 & 0x1f);
     let fraction = f32::from(bits & 0x3ff);

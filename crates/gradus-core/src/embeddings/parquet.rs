@@ -106,9 +106,9 @@ fn decode_file(file: File, length: u64) -> Result<EmbeddingSet, String> {
 /// What the footer promises has to fit into the file before anything is allocated for it.
 fn check_sizes(group: &dyn RowGroupReader, length: u64) -> Result<(), String> {
     for column in group.metadata().columns() {
-        if column.compression() != Compression::UNCOMPRESSED {
+        if !matches!(column.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY) {
             return Err(format!(
-                "the column {} is compressed ({}); this build reads uncompressed Parquet files only: write it again without compression",
+                "the column {} is compressed ({}); only uncompressed and Snappy columns can be read: write it again with compression=\"snappy\" or none",
                 column.column_path().string(),
                 column.compression()
             ));
@@ -126,7 +126,8 @@ fn check_sizes(group: &dyn RowGroupReader, length: u64) -> Result<(), String> {
 
 /// Where the three columns are, and how deep "present" is in the list.
 struct Columns {
-    path: usize,
+    /// Rows are named by their number without it.
+    path: Option<usize>,
     label: usize,
     embedding: usize,
     present: i16,
@@ -136,9 +137,13 @@ impl Columns {
     fn find(reader: &SerializedFileReader<File>) -> Result<Self, String> {
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let names: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
-        let find = |name: &str, kinds: &[Physical], list: bool| {
+        let find = |names_of: [&str; 2], kinds: &[Physical], list: bool| {
             let found = schema.columns().iter().position(|column| {
-                column.path().parts().first().is_some_and(|first| first == name)
+                column
+                    .path()
+                    .parts()
+                    .first()
+                    .is_some_and(|first| names_of.contains(&first.as_str()))
                     && kinds.contains(&column.physical_type())
                     && (column.max_rep_level() == 1) == list
                     && (list || column.max_def_level() == 0 || column.max_def_level() == 1)
@@ -147,15 +152,15 @@ impl Columns {
                 let mut shown = names.clone();
                 shown.truncate(8);
                 format!(
-                    "expected the columns path (string), label (integer) and embedding (list of float); found {}",
+                    "expected the columns label (integer) and embedding (list of float), and perhaps path (string); found {}",
                     shown.join(", ")
                 )
             })
         };
-        let embedding = find("embedding", &[Physical::FLOAT, Physical::DOUBLE], true)?;
+        let embedding = find(["embedding", "embeddings"], &[Physical::FLOAT, Physical::DOUBLE], true)?;
         Ok(Self {
-            path: find("path", &[Physical::BYTE_ARRAY], false)?,
-            label: find("label", &[Physical::INT32, Physical::INT64], false)?,
+            path: find(["path", "paths"], &[Physical::BYTE_ARRAY], false).ok(),
+            label: find(["label", "labels"], &[Physical::INT32, Physical::INT64], false)?,
             embedding,
             present: schema.column(embedding).max_def_level(),
         })
@@ -171,7 +176,9 @@ impl Columns {
         let (mut paths, mut labels): (Vec<ByteArray>, Vec<i64>) = (Vec::new(), Vec::new());
         let (mut singles, mut continues, mut present) = (Vec::new(), Vec::new(), Vec::new());
         let mut defined = Vec::new();
-        if let ColumnReader::ByteArrayColumnReader(mut column) = group.get_column_reader(self.path)? {
+        if let Some(path) = self.path
+            && let ColumnReader::ByteArrayColumnReader(mut column) = group.get_column_reader(path)?
+        {
             while column.read_records(ROWS, Some(&mut defined), None, &mut paths)?.0 > 0 {}
         }
         match group.get_column_reader(self.label)? {
@@ -184,6 +191,10 @@ impl Columns {
                 labels.extend(narrow.into_iter().map(i64::from));
             }
             _ => {}
+        }
+        if self.path.is_none() {
+            // As many as there are, not as many as are promised.
+            paths.extend((0..labels.len()).map(|row| ByteArray::from((set.len() + row).to_string().as_str())));
         }
         match group.get_column_reader(self.embedding)? {
             ColumnReader::FloatColumnReader(mut column) => {

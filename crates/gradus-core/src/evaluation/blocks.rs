@@ -48,9 +48,33 @@ impl Tile {
     }
 }
 
-/// The consecutive ranges of at most `size` rows that cover `len` padded rows.
-pub(super) fn ranges(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    (0..len.div_ceil(size)).map(move |tile| tile * size..((tile + 1) * size).min(len))
+/// The consecutive ranges of at most `size` that cover `rows`.
+pub(super) fn ranges(rows: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    (0..rows.len().div_ceil(size))
+        .map(move |tile| rows.start + tile * size..(rows.start + (tile + 1) * size).min(rows.end))
+}
+
+/// Inner products of two blocks of rows, both of width `stride` and a multiple of [`ROW_MULTIPLE`] long.
+///
+/// # Shapes
+/// `scores` becomes row-major `[queries, gallery]`.
+pub(super) fn products(queries: &[f32], gallery: &[f32], stride: usize, scores: &mut Vec<f32>) {
+    let (q, g) = (queries.len() / stride, gallery.len() / stride);
+    scores.resize(q * g, 0.0);
+    let query_block = MatRef::from_row_major_slice(queries, q, stride);
+    let gallery_block = MatRef::from_row_major_slice(gallery, g, stride);
+    for start in (0..stride).step_by(DEPTH) {
+        let depth = DEPTH.min(stride - start);
+        // Transposed, so that the scores of one query lie side by side for the selection.
+        matmul(
+            MatMut::from_column_major_slice_mut(scores.as_mut_slice(), g, q),
+            if start == 0 { Accum::Replace } else { Accum::Add },
+            gallery_block.subcols(start, depth),
+            query_block.subcols(start, depth).transpose(),
+            1.0,
+            Par::Seq,
+        );
+    }
 }
 
 /// Cosine similarities of a block of queries with a block of the gallery.
@@ -64,22 +88,12 @@ pub(super) fn similarities(
     gallery_rows: Range<usize>,
     scores: &mut Vec<f32>,
 ) {
-    let (q, g, stride) = (query_rows.len(), gallery_rows.len(), queries.stride());
-    scores.resize(q * g, 0.0);
-    let query_block = MatRef::from_row_major_slice(queries.padded(query_rows), q, stride);
-    let gallery_block = MatRef::from_row_major_slice(gallery.padded(gallery_rows), g, stride);
-    for start in (0..stride).step_by(DEPTH) {
-        let depth = DEPTH.min(stride - start);
-        // Transposed, so that the scores of one query lie side by side for the selection.
-        matmul(
-            MatMut::from_column_major_slice_mut(scores.as_mut_slice(), g, q),
-            if start == 0 { Accum::Replace } else { Accum::Add },
-            gallery_block.subcols(start, depth),
-            query_block.subcols(start, depth).transpose(),
-            1.0,
-            Par::Seq,
-        );
-    }
+    products(
+        queries.padded(query_rows),
+        gallery.padded(gallery_rows),
+        queries.stride(),
+        scores,
+    );
 }
 
 /// Runs `work` on `threads` threads (0: the ones rayon already has).
@@ -114,8 +128,8 @@ mod tests {
             similarities(&rows, 0..len, &rows, 0..len, &mut whole);
             for (q_size, g_size) in [(32, 32), (64, 32), (32, 96), (160, 64)] {
                 let mut part = Vec::new();
-                for q in ranges(len, q_size) {
-                    for g in ranges(len, g_size) {
+                for q in ranges(0..len, q_size) {
+                    for g in ranges(0..len, g_size) {
                         similarities(&rows, q.clone(), &rows, g.clone(), &mut part);
                         for (i, row) in q.clone().zip(part.chunks_exact(g.len())) {
                             let expected = &whole[i * len + g.start..i * len + g.end];

@@ -43,7 +43,7 @@ pub enum EvaluationError {
     },
     /// A row without a direction.
     #[error(
-        "row {row} ({id}) of the {what} set {problem}, so it has no cosine similarity to anything; an embedding must be finite and \
+        "row {row} ({id}) of the {what} set {problem}, so it cannot be compared; an embedding must be finite and, for the cosine, \
          not zero: look at the image and at the model that embedded it"
     )]
     Row {
@@ -64,6 +64,9 @@ pub enum EvaluationError {
         /// Width of the gallery.
         gallery: usize,
     },
+    /// Rows that could not be read.
+    #[error("{0}")]
+    Read(#[from] crate::embeddings::EmbeddingFileError),
     /// A setting that cannot be honoured.
     #[error("{0}")]
     Options(String),

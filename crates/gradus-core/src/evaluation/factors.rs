@@ -1,7 +1,10 @@
 //! Known factors of variation of evaluated items, and how far apart two items are in them.
 
+use std::path::Path;
+
 use super::EvaluationError;
 use crate::data::{Dataset, Factor};
+use crate::embeddings::read_numbers;
 
 /// Values of known continuous factors (pose angle, light, augmentation strength, level) for every row of an embedding set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +31,41 @@ impl FactorTable {
             .collect();
         Some(Self {
             factors: dataset.factors.clone(),
+            values,
+        })
+    }
+
+    /// Reads factors from a table or an array; `circular` names those that close on themselves, with their period.
+    ///
+    /// `.csv`: a heading, then one line for each row; the columns `row`, `path`, `id`, `label` and `class` say nothing of
+    /// factors. `.npy`: `[rows, factors]` or `[rows]`, called factor0, factor1, …; a single one takes the name in `circular`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a cell that is no number, a circular factor that is not there.
+    pub fn read(path: &Path, circular: &[(String, f32)]) -> Result<Self, EvaluationError> {
+        let is_csv = path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+        let (mut names, values) = if is_csv { from_csv(path)? } else { from_npy(path)? };
+        if let ([name], [(only, _)], false) = (names.as_mut_slice(), circular, is_csv) {
+            name.clone_from(only);
+        }
+        if let Some((unknown, _)) = circular.iter().find(|(name, _)| !names.contains(name)) {
+            return Err(EvaluationError::Factors(format!(
+                "the circular factor {unknown} is not in {}; its factors are {}",
+                path.display(),
+                names.join(", ")
+            )));
+        }
+        let factors = names.into_iter().map(|name| Factor {
+            period: circular
+                .iter()
+                .find(|(circle, _)| *circle == name)
+                .map(|(_, period)| *period),
+            name,
+        });
+        Ok(Self {
+            factors: factors.collect(),
             values,
         })
     }
@@ -101,6 +139,48 @@ impl FactorTable {
     }
 }
 
+fn from_npy(path: &Path) -> Result<(Vec<String>, Vec<f32>), EvaluationError> {
+    let (columns, values) = read_numbers(path)?;
+    Ok(((0..columns).map(|column| format!("factor{column}")).collect(), values))
+}
+
+fn from_csv(path: &Path) -> Result<(Vec<String>, Vec<f32>), EvaluationError> {
+    let problem = |problem: String| EvaluationError::Factors(format!("{}: {problem}", path.display()));
+    let mut reader = csv::Reader::from_path(path).map_err(|error| problem(format!("not a readable table: {error}")))?;
+    let heading = reader
+        .headers()
+        .map_err(|error| problem(format!("not a readable table: {error}")))?
+        .clone();
+    let columns: Vec<usize> = (0..heading.len())
+        .filter(|&column| !["row", "path", "id", "label", "class"].contains(&heading[column].trim()))
+        .collect();
+    if columns.is_empty() {
+        return Err(problem(
+            "expected a heading with at least one factor, found none".into(),
+        ));
+    }
+    let mut values = Vec::new();
+    for (row, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| problem(format!("not a readable table: {error}")))?;
+        for &column in &columns {
+            let cell = record.get(column).unwrap_or_default().trim();
+            values.push(cell.parse().map_err(|_| {
+                problem(format!(
+                    "the factor {} of row {row} is \"{cell}\"; expected a number",
+                    &heading[column]
+                ))
+            })?);
+        }
+    }
+    Ok((
+        columns
+            .iter()
+            .map(|&column| heading[column].trim().to_owned())
+            .collect(),
+        values,
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +227,22 @@ mod tests {
             values: vec![0.0; 2],
         };
         assert!(twice.check(1).unwrap_err().to_string().contains("twice"));
+    }
+
+    #[test]
+    fn tables_and_arrays_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        std::fs::write(&path, "path,angle,light\na.png,10,0.5\nb.png,350,0.25\n").unwrap();
+        let table = FactorTable::read(&path, &[("angle".into(), 360.0)]).unwrap();
+        assert_eq!(table.values, [10.0, 0.5, 350.0, 0.25]);
+        assert_eq!([table.factors[0].period, table.factors[1].period], [Some(360.0), None]);
+        let error = FactorTable::read(&path, &[("tilt".into(), 360.0)])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("tilt") && error.contains("angle, light"), "{error}");
+        std::fs::write(&path, "angle\n10\nx\n").unwrap();
+        let error = FactorTable::read(&path, &[]).unwrap_err().to_string();
+        assert!(error.contains("row 1") && error.contains("\"x\""), "{error}");
     }
 }

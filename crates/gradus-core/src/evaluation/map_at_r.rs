@@ -1,7 +1,7 @@
 //! MAP@R: how purely the class fills the first R places, early places counting more.
 
 use super::measure::{LoneQueries, Measure, mean_over_queries};
-use super::ranks::PositiveRanks;
+use super::ranks::{Horizon, PositiveRanks, RankedQuery};
 
 /// Name and origin.
 pub(super) const MEASURE: Measure = Measure {
@@ -13,7 +13,7 @@ pub(super) const MEASURE: Measure = Measure {
 /// `MAP@R = 1/Q sum_q 1/R sum_{i=1..R} P(i) rel(i)`, with `P(i)` the share of relevant items among the first i
 /// (Musgrave et al. 2020).
 ///
-/// `None` if no query is left. The ranks must reach to [`Horizon::Relevant`](super::Horizon::Relevant).
+/// `None` if no query is left. The ranks must reach to [`Horizon::RELEVANT`].
 ///
 /// ```
 /// use gradus_core::evaluation::{LoneQueries, PositiveRanks, map_at_r};
@@ -23,15 +23,17 @@ pub(super) const MEASURE: Measure = Measure {
 /// ```
 #[must_use]
 pub fn map_at_r(ranks: &PositiveRanks, lone: LoneQueries) -> Option<f64> {
-    mean_over_queries(ranks, lone, |query| {
-        let relevant = ranks.relevant(query);
-        let within = ranks.of(query).iter().take_while(|&&rank| rank as usize <= relevant);
-        within
-            .enumerate()
-            .map(|(found, &rank)| (found + 1) as f64 / f64::from(rank))
-            .sum::<f64>()
-            / relevant as f64
-    })
+    mean_over_queries(ranks, lone, |query| of_query(&ranks.query(query), 0))
+}
+
+pub(super) fn horizon(_: usize) -> Horizon {
+    Horizon::RELEVANT
+}
+
+/// `1/R sum_{i<=R} P(i) rel(i)`.
+pub(super) fn of_query(query: &RankedQuery<'_>, _: usize) -> f64 {
+    let precision = |(found, rank): (usize, u32)| (found + 1) as f64 / f64::from(rank);
+    query.within(query.relevant).enumerate().map(precision).sum::<f64>() / query.relevant as f64
 }
 
 #[cfg(test)]

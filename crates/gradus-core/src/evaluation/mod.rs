@@ -1,67 +1,104 @@
 //! Exact evaluation of embeddings: retrieval metrics and the structure inside classes, in bounded memory.
 //!
-//! Everything starts from [`UnitRows`] (unit length, classes side by side). [`rank_positives`] multiplies them block by
-//! block and keeps only where the relevant items of each query stand; every retrieval metric is a formula on those ranks.
-//! No metric ever sees a query x gallery matrix, and none depends on the size of the blocks or the number of threads.
+//! [`rank_positives`] multiplies [`Rows`] block by block and keeps only where the relevant items of each query stand; every
+//! retrieval metric is a formula on those ranks ([`RankedQuery`]). The measures of structure start from [`UnitRows`] (unit
+//! length, classes side by side). No metric ever sees a query x gallery matrix, and none depends on the size of the blocks or
+//! the number of threads.
 //!
-//! To add a measure: one file with its [`Measure`], its formula and its tests, one line in [`MEASURES`], one in [`evaluate`].
+//! To add a measure: one file with its [`Measure`], its formula and its tests, and one line in `registry.rs`.
 
+mod alignment_uniformity;
+mod average_precision;
 mod blocks;
+mod class_centred;
+mod cluster_measures;
+mod cluster_scores;
+mod clustering;
+mod cmc;
+mod collapse;
 mod density;
 mod error;
 mod factors;
+mod few_shot;
 pub(crate) mod gram;
 mod level_order;
 mod map_at_r;
 mod measure;
+mod ndcg;
+mod neighborhood_preservation;
 mod neighbors;
 mod order_preservation;
+mod plan;
+mod precision;
 mod r_precision;
 mod rank_correlation;
 mod ranks;
 mod recall_at_k;
+mod reciprocal_rank;
+mod registry;
+mod relevance;
+mod report;
 mod result;
+mod rows;
+mod search;
+mod search_distance;
 mod spectral_decay;
+mod structure_measures;
+mod subclass_transfer;
+mod subject;
+mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 mod unit_rows;
+mod verification;
+mod verification_measures;
 
 use serde::{Deserialize, Serialize};
 
+pub use alignment_uniformity::{alignment, uniformity};
+pub use cluster_scores::{ClusterScores, cluster_scores};
+pub use clustering::{KMeans, KMeansOptions, k_means};
+pub use collapse::collapse;
 pub use density::{Density, density};
 pub use error::EvaluationError;
 pub use factors::FactorTable;
+pub use few_shot::{FewShot, FewShotOptions, few_shot};
 pub use level_order::{LevelOrder, level_order};
 pub use map_at_r::map_at_r;
 pub use measure::{LoneQueries, Measure};
+pub use neighborhood_preservation::{NeighborhoodPreservation, neighborhood_preservation};
 pub use neighbors::{Neighbors, nearest};
 pub use order_preservation::{FactorOrder, OrderPreservation, order_preservation};
+pub use plan::{Forecast, forecast};
 pub use r_precision::r_precision;
 pub use rank_correlation::{kendall_tau_b, spearman};
-pub use ranks::{Horizon, PositiveRanks, rank_positives};
+pub use ranks::{Horizon, PositiveRanks, RankedQuery};
 pub use recall_at_k::{recall_at_k, recall_levels};
+pub use relevance::Relevance;
+pub use report::{Group, Report, ReportOptions, report};
 pub use result::{Evaluation, Value};
+pub use rows::Rows;
+pub use search::rank_positives;
+pub use search_distance::SearchDistance;
 pub use spectral_decay::{Spectrum, rho_intra, spectrum};
+pub use subclass_transfer::{SubclassTransfer, subclass_transfer};
+pub use subject::Subject;
 pub use unit_rows::{ClassRange, UnitRows, distance};
+pub use verification::{Verification, VerificationOptions, verification, verification_of_pairs};
 
 use crate::EmbeddingSet;
+use unit_rows::check;
 
 /// All measures, for listings and explanations.
-pub const MEASURES: &[Measure] = &[
-    recall_at_k::MEASURE,
-    map_at_r::MEASURE,
-    r_precision::MEASURE,
-    density::MEASURE,
-    spectral_decay::RHO,
-    spectral_decay::RHO_INTRA,
-    spectral_decay::EFFECTIVE_RANK,
-    order_preservation::MEASURE,
-    order_preservation::KENDALL,
-    order_preservation::PER_FACTOR,
-    order_preservation::COMBINED,
-    level_order::MISORDERED,
-    level_order::MEETING_MARGIN,
-];
+pub const MEASURES: &[Measure] = &{
+    let mut all = [recall_at_k::MEASURE; registry::REGISTRY.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = registry::REGISTRY[at].measure;
+        at += 1;
+    }
+    all
+};
 
 /// Whether an evaluation can hold a value of this name: a measure, `recall@K`, or the order of one factor.
 ///
@@ -72,14 +109,19 @@ pub const MEASURES: &[Measure] = &[
 /// ```
 #[must_use]
 pub fn is_measure(name: &str) -> bool {
-    // `MEASURES` holds these two under a placeholder.
-    if let Some(level) = name.strip_prefix("recall@") {
-        return level.parse::<usize>().is_ok_and(|level| level > 0);
+    // `MEASURES` holds these under a placeholder.
+    if let Some((family, level)) = name.split_once('@')
+        && let Ok(level) = level.parse::<usize>()
+    {
+        return level > 0
+            && MEASURES
+                .iter()
+                .any(|measure| measure.name.strip_suffix("@K") == Some(family));
     }
     if let Some(factor) = name.strip_prefix("order_preservation.") {
         return !factor.is_empty();
     }
-    MEASURES.iter().any(|measure| measure.name == name)
+    !name.ends_with("@K") && MEASURES.iter().any(|measure| measure.name == name)
 }
 
 /// How embeddings are evaluated.
@@ -88,6 +130,8 @@ pub fn is_measure(name: &str) -> bool {
 pub struct EvaluationOptions {
     /// The levels K of Recall@K; default 1, 2, 4, 8, as the papers report for CUB-200-2011 and Cars196 (see [`recall_levels`]).
     pub recall_levels: Vec<usize>,
+    /// By what the gallery is ranked; default the cosine.
+    pub distance: SearchDistance,
     /// What a query without another member of its class counts; default a miss, as in the papers.
     pub lone_queries: LoneQueries,
     /// Bytes the rows and the blocks of similarities may take; default 1 GiB. The rows themselves always have to fit; the
@@ -101,6 +145,7 @@ impl Default for EvaluationOptions {
     fn default() -> Self {
         Self {
             recall_levels: recall_levels(""),
+            distance: SearchDistance::default(),
             lone_queries: LoneQueries::Miss,
             memory: 1 << 30,
             threads: 0,
@@ -138,67 +183,13 @@ pub fn evaluate(
     options: &EvaluationOptions,
     factors: Option<&FactorTable>,
 ) -> Result<Evaluation, EvaluationError> {
-    if options.recall_levels.contains(&0) {
-        return Err(EvaluationError::Options(
-            "Recall@0 is always 0: give levels of 1 and more in recall-levels".into(),
-        ));
+    check(queries, "query")?;
+    if let Some(gallery) = gallery {
+        check(gallery, "gallery")?;
     }
-    let query_rows = UnitRows::new(queries, "query")?;
-    let gallery_rows = gallery.map(|gallery| UnitRows::new(gallery, "gallery")).transpose()?;
-    if let Some(factors) = factors {
-        factors.check(queries.len())?;
-    }
-    let ranks = rank_positives(&query_rows, gallery_rows.as_ref(), Horizon::Relevant, options)?;
-    drop(gallery_rows);
-    let lone = options.lone_queries;
-    let none_left = || EvaluationError::NoQueryLeft(ranks.queries());
-
-    let mut evaluation = Evaluation::default();
-    for &k in &options.recall_levels {
-        evaluation.measure(
-            format!("recall@{k}"),
-            Some(recall_at_k(&ranks, k, lone).ok_or_else(none_left)?),
-        );
-    }
-    evaluation.measure("map@r", Some(map_at_r(&ranks, lone).ok_or_else(none_left)?));
-    evaluation.measure("r_precision", Some(r_precision(&ranks, lone).ok_or_else(none_left)?));
-
-    let (order, classes) = blocks::on_threads(options.threads, || {
-        let everything = match gallery {
-            Some(gallery) => UnitRows::new(&joined(queries, gallery), "query and gallery")?,
-            None => query_rows.clone(),
-        };
-        evaluation.measure("density", density(&everything).ratio);
-        let spectrum = spectrum(&everything)?;
-        evaluation.measure("rho", Some(spectrum.rho));
-        evaluation.measure("rho_intra", rho_intra(&everything)?);
-        evaluation.measure("effective_rank", Some(spectrum.effective_rank));
-        let order = factors
-            .map(|factors| order_preservation(&query_rows, factors))
-            .transpose()?;
-        Ok((order, everything.classes().len()))
-    })?;
-    if let Some(order) = order {
-        evaluation.measure("order_preservation", order.spearman);
-        evaluation.measure("order_preservation_kendall", order.kendall);
-        for factor in &order.factors {
-            evaluation.measure(format!("order_preservation.{}", factor.name), factor.spearman);
-        }
-        evaluation.measure("order_preservation_combined", order.combined.spearman);
-        evaluation.count("order_skipped", order.factors.iter().map(|factor| factor.skipped).sum());
-    }
-    evaluation.count("queries", queries.len());
-    evaluation.count("lone_queries", ranks.lone_queries());
-    evaluation.count("classes", classes);
-    Ok(evaluation)
-}
-
-fn joined(queries: &EmbeddingSet, gallery: &EmbeddingSet) -> EmbeddingSet {
-    let mut all = queries.clone();
-    all.values.extend_from_slice(&gallery.values);
-    all.labels.extend_from_slice(&gallery.labels);
-    all.ids.extend_from_slice(&gallery.ids);
-    all
+    let mut subject = Subject::of_sets(queries, gallery);
+    subject.factors = factors;
+    report::of_run(&subject, options)
 }
 
 #[cfg(test)]

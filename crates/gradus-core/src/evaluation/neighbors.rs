@@ -61,7 +61,7 @@ pub fn nearest(
     let count = count.min(available);
     on_threads(options.threads, || {
         let tile = Tile::for_memory(options.memory, &query_rows, gallery_rows, rayon::current_num_threads());
-        let tiles: Vec<_> = ranges(query_rows.padded_len(), tile.queries).collect();
+        let tiles: Vec<_> = ranges(0..query_rows.padded_len(), tile.queries).collect();
         let lists: Vec<Vec<(f32, u32)>> = tiles
             .into_par_iter()
             .map_init(Vec::new, |scores, rows| {
@@ -70,7 +70,7 @@ pub fn nearest(
                     .take_while(|&row| row < query_rows.len())
                     .map(|_| Best::new(count))
                     .collect();
-                for gallery_block in ranges(gallery_rows.padded_len(), tile.gallery) {
+                for gallery_block in ranges(0..gallery_rows.padded_len(), tile.gallery) {
                     similarities(&query_rows, rows.clone(), gallery_rows, gallery_block.clone(), scores);
                     let real = gallery_block
                         .len()

@@ -36,6 +36,20 @@ pub(super) const COMBINED: Measure = Measure {
     source: "gradus",
 };
 
+/// Name and origin of the headline value under the name of the statistic.
+pub(super) const SPEARMAN: Measure = Measure {
+    name: "order_spearman",
+    summary: "order_preservation under the name of its statistic: Spearman correlation of factor and embedding distance inside classes",
+    source: "gradus; rank correlation after Spearman 1904",
+};
+
+/// Name and origin of its Kendall form under the name of the statistic.
+pub(super) const KENDALL_TAU: Measure = Measure {
+    name: "order_kendall",
+    summary: "order_preservation_kendall under the name of its statistic: Kendall's tau-b in place of Spearman's correlation",
+    source: "gradus; rank correlation after Kendall 1945",
+};
+
 /// Order preservation of one factor (or of all together).
 #[derive(Clone, Debug, PartialEq)]
 pub struct FactorOrder {

@@ -1,7 +1,7 @@
 //! R-precision: what share of the first R places the class fills.
 
 use super::measure::{LoneQueries, Measure, mean_over_queries};
-use super::ranks::PositiveRanks;
+use super::ranks::{Horizon, PositiveRanks, RankedQuery};
 
 /// Name and origin.
 pub(super) const MEASURE: Measure = Measure {
@@ -12,18 +12,19 @@ pub(super) const MEASURE: Measure = Measure {
 
 /// `R-precision = 1/Q sum_q (relevant items among the first R) / R`.
 ///
-/// `None` if no query is left. The ranks must reach to [`Horizon::Relevant`](super::Horizon::Relevant).
+/// `None` if no query is left. The ranks must reach to [`Horizon::RELEVANT`].
 #[must_use]
 pub fn r_precision(ranks: &PositiveRanks, lone: LoneQueries) -> Option<f64> {
-    mean_over_queries(ranks, lone, |query| {
-        let relevant = ranks.relevant(query);
-        ranks
-            .of(query)
-            .iter()
-            .filter(|&&rank| rank as usize <= relevant)
-            .count() as f64
-            / relevant as f64
-    })
+    mean_over_queries(ranks, lone, |query| of_query(&ranks.query(query), 0))
+}
+
+pub(super) fn horizon(_: usize) -> Horizon {
+    Horizon::RELEVANT
+}
+
+/// `(relevant items among the first R) / R`.
+pub(super) fn of_query(query: &RankedQuery<'_>, _: usize) -> f64 {
+    query.within(query.relevant).count() as f64 / query.relevant as f64
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Recall@K: is there any member of the class among the K nearest?
 
 use super::measure::{LoneQueries, Measure, mean_over_queries};
-use super::ranks::PositiveRanks;
+use super::ranks::{Horizon, PositiveRanks, RankedQuery};
 
 /// Name and origin.
 pub(super) const MEASURE: Measure = Measure {
@@ -22,10 +22,16 @@ pub(super) const MEASURE: Measure = Measure {
 /// ```
 #[must_use]
 pub fn recall_at_k(ranks: &PositiveRanks, k: usize, lone: LoneQueries) -> Option<f64> {
-    mean_over_queries(ranks, lone, |query| {
-        let hit = ranks.of(query).first().is_some_and(|&rank| rank as usize <= k);
-        f64::from(u8::from(hit))
-    })
+    mean_over_queries(ranks, lone, |query| of_query(&ranks.query(query), k))
+}
+
+pub(super) fn horizon(_: usize) -> Horizon {
+    Horizon::BEST
+}
+
+/// `[rank of the nearest relevant item <= K]`.
+pub(super) fn of_query(query: &RankedQuery<'_>, k: usize) -> f64 {
+    f64::from(u8::from(query.ranks.first().is_some_and(|&rank| rank as usize <= k)))
 }
 
 /// The levels K the papers of a benchmark report: 1, 10, 100, 1000 for Stanford Online Products (`sop`);

@@ -82,9 +82,27 @@ impl Evaluation {
         }
         table
     }
+
+    /// One line for each number: what it says.
+    #[must_use]
+    pub fn explanations(&self) -> String {
+        let width = self
+            .entries
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let lines = self
+            .entries
+            .iter()
+            .filter_map(|(name, _)| Some(format!("{name:<width$}  {}", summary(name)?)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
 }
 
 fn summary(name: &str) -> Option<&'static str> {
+    // Rates: `tar@far=0.001`.
+    let name = name.split('=').next().unwrap_or(name);
     let family = match (name.split_once('@'), name.split_once('.')) {
         (Some((family, level)), _) if level.parse::<usize>().is_ok() => format!("{family}@K"),
         (_, Some((family, _))) => format!("{family}.FACTOR"),

@@ -8,7 +8,7 @@ use crate::EmbeddingSet;
 /// Rows and depth are padded with zeros to a multiple of these, so that every matrix product takes the same path through the
 /// kernels whatever the sizes: only then is a similarity the same number in every block size and at every position.
 pub(super) const ROW_MULTIPLE: usize = 32;
-const DEPTH_MULTIPLE: usize = 16;
+pub(super) const DEPTH_MULTIPLE: usize = 16;
 
 /// Rows divided by their length, sorted by class and, inside a class, by index.
 ///
@@ -181,7 +181,7 @@ pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     (lanes.iter().sum::<f32>() + rest).sqrt()
 }
 
-fn check(set: &EmbeddingSet, what: &'static str) -> Result<(), EvaluationError> {
+pub(super) fn check(set: &EmbeddingSet, what: &'static str) -> Result<(), EvaluationError> {
     let rows = set.labels.len();
     if rows.checked_mul(set.dim) != Some(set.values.len()) || set.ids.len() != rows {
         return Err(EvaluationError::Inconsistent {

@@ -785,19 +785,29 @@ fn embedder_arrays(arrays: Vec<NamedArray>) -> Vec<NamedArray> {
         .collect()
 }
 
-/// Embeds and measures test items.
+/// Embedded test items.
+#[derive(Debug, Clone)]
+pub struct TestEmbeddings {
+    /// Items that search.
+    pub queries: EmbeddingSet,
+    /// Items that are searched; `None`: the queries search each other.
+    pub gallery: Option<EmbeddingSet>,
+    /// Known factors of the queries.
+    pub factors: Option<FactorTable>,
+}
+
+/// Embeds test items.
 ///
 /// # Errors
-/// If an image cannot be loaded, the device fails, or the embeddings cannot be measured.
-pub fn measure(
+/// If an image cannot be loaded or the device fails.
+pub fn embed_test(
     embedder: &Embedder,
     images: &Images,
     dataset: &Dataset,
     test: &TestSet,
-    config: &Config,
     what: &str,
     observer: &mut dyn Observer,
-) -> Result<Evaluation, TrainError> {
+) -> Result<TestEmbeddings, TrainError> {
     let labels = |items: &[usize]| {
         items
             .iter()
@@ -815,7 +825,24 @@ pub fn measure(
             &mut *observer,
         )
     };
-    let options = EvaluationOptions {
+    Ok(match test {
+        TestSet::Single(items) => TestEmbeddings {
+            queries: embed(items)?,
+            gallery: None,
+            factors: FactorTable::from_dataset(dataset, items),
+        },
+        TestSet::QueryGallery { query, gallery } => TestEmbeddings {
+            queries: embed(query)?,
+            gallery: Some(embed(gallery)?),
+            factors: None,
+        },
+    })
+}
+
+/// How a run evaluates: its own levels K, or those of the benchmark.
+#[must_use]
+pub fn evaluation_options(dataset: &Dataset, config: &Config) -> EvaluationOptions {
+    EvaluationOptions {
         recall_levels: if config.evaluation.recall.is_empty() {
             evaluation::recall_levels(dataset.layout.name())
         } else {
@@ -823,17 +850,27 @@ pub fn measure(
         },
         memory: config.evaluation.memory_mib * 1024 * 1024,
         ..EvaluationOptions::default()
-    };
-    Ok(match test {
-        TestSet::Single(items) => {
-            let queries = embed(items)?;
-            let factors = FactorTable::from_dataset(dataset, items);
-            evaluation::evaluate(&queries, None, &options, factors.as_ref())?
-        }
-        TestSet::QueryGallery { query, gallery } => {
-            let queries = embed(query)?;
-            let gallery = embed(gallery)?;
-            evaluation::evaluate(&queries, Some(&gallery), &options, None)?
-        }
-    })
+    }
+}
+
+/// Embeds and measures test items.
+///
+/// # Errors
+/// If an image cannot be loaded, the device fails, or the embeddings cannot be measured.
+pub fn measure(
+    embedder: &Embedder,
+    images: &Images,
+    dataset: &Dataset,
+    test: &TestSet,
+    config: &Config,
+    what: &str,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation, TrainError> {
+    let embedded = embed_test(embedder, images, dataset, test, what, observer)?;
+    Ok(evaluation::evaluate(
+        &embedded.queries,
+        embedded.gallery.as_ref(),
+        &evaluation_options(dataset, config),
+        embedded.factors.as_ref(),
+    )?)
 }

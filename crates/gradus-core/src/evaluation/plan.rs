@@ -1,0 +1,186 @@
+//! How a search is cut so that it stays within its memory, and how long it will take.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::EvaluationOptions;
+use super::blocks::products;
+use super::relevance::Relevance;
+use super::rows::Rows;
+use super::tally::BYTES_PER_POSITIVE;
+use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
+
+/// The largest tile: its scores (1 MiB) stay in the second-level cache between product and counting.
+const LARGEST: usize = 512;
+
+/// Rows of one block of products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub(super) queries: usize,
+    pub(super) gallery: usize,
+}
+
+/// The cut of a search.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) tile: Tile,
+    /// Whether both sets stand prepared in memory for the whole search.
+    pub(super) resident: bool,
+    /// Queries searched at a time.
+    pub(super) chunks: Vec<Range<usize>>,
+    /// Rows of the gallery a worker reads at a time, where it is not resident.
+    pub(super) streamed_rows: usize,
+    bytes: usize,
+}
+
+impl Plan {
+    pub(super) fn new(
+        queries: &dyn Rows,
+        gallery: Option<&dyn Rows>,
+        relevance: &Relevance,
+        options: &EvaluationOptions,
+    ) -> Self {
+        let workers = rayon::current_num_threads().max(1);
+        let target = gallery.unwrap_or(queries);
+        let dim = queries.dim();
+        let prepared = dim.next_multiple_of(DEPTH_MULTIPLE) * size_of::<f32>() + 2 * size_of::<f64>();
+        let rows = (queries.len() + gallery.map_or(0, Rows::len)) * prepared;
+        let in_memory = queries.in_memory().is_some() && target.in_memory().is_some();
+        // A half for the rows, the rest for counts and blocks.
+        let resident = in_memory && rows <= options.memory / 4 * 3;
+        let left = options.memory.saturating_sub(if resident { rows } else { 0 });
+        let side = side(left / 4 / workers);
+        let mut tile = Tile {
+            queries: side,
+            gallery: side,
+        };
+        // Several tiles per worker, so that small sets use all of them; where the gallery is read, its blocks are many.
+        while resident && tile.queries > ROW_MULTIPLE && tile.queries * workers * 4 > queries.len() {
+            tile.queries /= 2;
+        }
+        let tiles = workers * 3 * side * side * size_of::<f32>();
+        let read = dim * size_of::<f32>() + prepared;
+        let (for_rows, streamed_rows) = if resident {
+            (0, 0)
+        } else {
+            let each = left / 4 / workers / read;
+            (read, multiple(each.min(8192), ROW_MULTIPLE).max(side))
+        };
+        let reserved = tiles + workers * streamed_rows * read * usize::from(!resident);
+        let chunks = chunks(relevance, left.saturating_sub(reserved), for_rows, tile.queries);
+        let largest = chunks
+            .iter()
+            .map(|rows| cost(relevance, rows.clone(), for_rows))
+            .max()
+            .unwrap_or(0);
+        Self {
+            tile,
+            resident,
+            chunks,
+            streamed_rows,
+            bytes: if resident { rows } else { 0 } + reserved + largest,
+        }
+    }
+}
+
+fn multiple(value: usize, of: usize) -> usize {
+    (value / of).max(1) * of
+}
+
+/// The side of a tile whose scores, three times, fit into `bytes`.
+fn side(bytes: usize) -> usize {
+    let mut side = LARGEST;
+    while side > ROW_MULTIPLE && 3 * side * side * size_of::<f32>() > bytes {
+        side /= 2;
+    }
+    side
+}
+
+fn cost(relevance: &Relevance, mut rows: Range<usize>, for_rows: usize) -> usize {
+    rows.try_fold(0_usize, |sum, query| {
+        sum.checked_add(relevance.known(query).len() * BYTES_PER_POSITIVE + for_rows)
+    })
+    .unwrap_or(usize::MAX)
+}
+
+/// Queries in blocks whose relevant items (and rows) take at most `bytes`, each a multiple of a tile.
+fn chunks(relevance: &Relevance, bytes: usize, for_rows: usize, side: usize) -> Vec<Range<usize>> {
+    let queries = relevance.queries();
+    let mut chunks: Vec<Range<usize>> = Vec::new();
+    let mut size = 0_usize;
+    for first in (0..queries).step_by(side) {
+        let part = first..(first + side).min(queries);
+        let more = cost(relevance, part.clone(), for_rows);
+        match chunks.last_mut() {
+            Some(last) if size.saturating_add(more) <= bytes => {
+                last.end = part.end;
+                size += more;
+            }
+            _ => {
+                chunks.push(part);
+                size = more;
+            }
+        }
+    }
+    chunks
+}
+
+/// What a search will cost, said before it starts.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Bytes of rows, counts and blocks.
+    pub bytes: usize,
+    /// Seconds, from a short measurement of this machine.
+    pub seconds: f64,
+    /// How often the gallery is read.
+    pub passes: usize,
+    /// Whether all rows stand in memory, or blocks of them are read.
+    pub resident: bool,
+    /// Rows of queries and of the gallery in a block of products.
+    pub tile: [usize; 2],
+    /// Threads.
+    pub threads: usize,
+}
+
+/// Says what [`rank_positives`](super::rank_positives) will need; takes some hundredths of a second.
+#[must_use]
+pub fn forecast(
+    queries: &dyn Rows,
+    gallery: Option<&dyn Rows>,
+    relevance: &Relevance,
+    options: &EvaluationOptions,
+) -> Forecast {
+    let threads = if options.threads == 0 {
+        rayon::current_num_threads()
+    } else {
+        options.threads
+    };
+    let plan = Plan::new(queries, gallery, relevance, options);
+    let stride = queries.dim().next_multiple_of(DEPTH_MULTIPLE).max(DEPTH_MULTIPLE);
+    let Tile {
+        queries: height,
+        gallery: width,
+    } = plan.tile;
+    let rows: Vec<f32> = (0..(height + width) * stride).map(|at| (at % 7) as f32 * 0.1).collect();
+    let (some, others) = rows.split_at(height * stride);
+    let mut scores = Vec::new();
+    products(some, others, stride, &mut scores);
+    let (begin, mut count) = (Instant::now(), 0_u32);
+    while count < 2 || (begin.elapsed().as_secs_f64() < 0.02 && count < 1000) {
+        products(some, others, stride, &mut scores);
+        count += 1;
+    }
+    let each = begin.elapsed().as_secs_f64() / f64::from(count) / (height * width) as f64;
+    let pairs = queries.len() as f64 * gallery.unwrap_or(queries).len() as f64;
+    let halved = plan.resident && gallery.is_none() && plan.chunks.len() == 1;
+    // Counting takes about as long as 60 columns of a product, measured.
+    let counting = 1.0 + 60.0 / stride as f64;
+    Forecast {
+        bytes: plan.bytes,
+        seconds: pairs * each * counting / threads as f64 * if halved { 0.5 } else { 1.0 },
+        passes: plan.chunks.len(),
+        resident: plan.resident,
+        tile: [plan.tile.queries, plan.tile.gallery],
+        threads,
+    }
+}

@@ -1,0 +1,600 @@
+//! Exact search: where the relevant items stand in the ranking of each query.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::blocks::{on_threads, products, ranges};
+use super::plan::{Plan, Tile};
+use super::ranks::{Horizon, PositiveRanks};
+use super::relevance::Relevance;
+use super::rows::Rows;
+use super::search_distance::{Prepared, Space, row_error};
+use super::tally::{Positive, Tally};
+use super::unit_rows::ROW_MULTIPLE;
+use super::{EvaluationError, EvaluationOptions};
+
+/// Places the relevant items of every query in its ranking of the gallery (without one: of the other queries).
+///
+/// Exact: single-precision products screen, and whatever their proven error bound leaves open is compared in double precision
+/// on the rows as given (see `search_distance.rs`). Equal distances are ordered by index; the query itself is left out by index.
+/// Blocks of products are counted as soon as they are made; where queries search each other each block serves both sides.
+/// Rows that do not fit into `options.memory` are read block by block, once for each block of queries.
+///
+/// # Errors
+/// Sets that are empty, of different widths or not described by `relevance`, a row that is not finite or (cosine) zero, a file
+/// that cannot be read, threads that cannot be started.
+pub fn rank_positives(
+    queries: &dyn Rows,
+    gallery: Option<&dyn Rows>,
+    relevance: &Relevance,
+    horizon: Horizon,
+    options: &EvaluationOptions,
+) -> Result<PositiveRanks, EvaluationError> {
+    check(queries, gallery, relevance)?;
+    on_threads(options.threads, || {
+        let space = Space::new(options.distance, queries, gallery)?;
+        let plan = Plan::new(queries, gallery, relevance, options);
+        let search = Search {
+            queries,
+            gallery,
+            relevance,
+            space: &space,
+            tile: plan.tile,
+        };
+        let mut found = PositiveRanks::empty(relevance.graded());
+        if plan.resident {
+            let mut own = Prepared::default();
+            let (raw, what) = (queries.in_memory().unwrap_or_default(), "query");
+            space.prepare(raw, &|row, problem| row_error(queries, what, row, problem), &mut own)?;
+            let own = Block::new(raw, &own, 0);
+            let mut other = Prepared::default();
+            let target = match gallery {
+                None => own,
+                Some(gallery) => {
+                    let raw = gallery.in_memory().unwrap_or_default();
+                    space.prepare(
+                        raw,
+                        &|row, problem| row_error(gallery, "gallery", row, problem),
+                        &mut other,
+                    )?;
+                    Block::new(raw, &other, 0)
+                }
+            };
+            for rows in &plan.chunks {
+                let tally = search.tally(own, rows.clone(), horizon, Some(target), 0)?;
+                if gallery.is_none() && plan.chunks.len() == 1 {
+                    search.count_both_sides(own, &tally);
+                } else {
+                    search.count(own, rows.clone(), target, &tally);
+                }
+                found.extend(tally.finish());
+            }
+        } else {
+            let (mut buffer, mut prepared) = (Vec::new(), Prepared::default());
+            for rows in &plan.chunks {
+                let first = rows.start;
+                let raw = queries.read(rows.clone(), &mut buffer)?;
+                space.prepare(
+                    raw,
+                    &|row, problem| row_error(queries, "query", first + row, problem),
+                    &mut prepared,
+                )?;
+                let own = Block::new(raw, &prepared, first);
+                let tally = search.tally(own, rows.clone(), horizon, None, plan.streamed_rows)?;
+                search.stream(own, rows.clone(), plan.streamed_rows, &tally)?;
+                found.extend(tally.finish());
+            }
+        }
+        Ok(found)
+    })
+}
+
+fn check(queries: &dyn Rows, gallery: Option<&dyn Rows>, relevance: &Relevance) -> Result<(), EvaluationError> {
+    let target = gallery.unwrap_or(queries);
+    for (set, what) in [(queries, "query"), (target, "gallery")] {
+        let (rows, dim) = (set.len(), set.dim());
+        if rows == 0 || dim == 0 {
+            return Err(EvaluationError::Empty { what, rows, dim });
+        }
+        if u32::try_from(rows).is_err() {
+            return Err(EvaluationError::TooLarge { what, rows });
+        }
+    }
+    if target.dim() != queries.dim() {
+        return Err(EvaluationError::Width {
+            queries: queries.dim(),
+            gallery: target.dim(),
+        });
+    }
+    for (what, labels, rows) in [
+        ("query", relevance.queries(), queries.len()),
+        ("gallery", relevance.gallery(), target.len()),
+    ] {
+        if labels != rows {
+            return Err(EvaluationError::Options(format!(
+                "the {what} set has {rows} rows and {labels} labels: expected one label for each row"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Prepared rows with what they were made from.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    raw: &'a [f32],
+    prepared: &'a Prepared,
+    /// Position of its first row in the whole set.
+    first: usize,
+}
+
+impl<'a> Block<'a> {
+    fn new(raw: &'a [f32], prepared: &'a Prepared, first: usize) -> Self {
+        Self { raw, prepared, first }
+    }
+
+    /// The row at a position of the whole set, as given.
+    #[inline(always)]
+    fn raw(&self, position: usize, dim: usize) -> &'a [f32] {
+        let at = (position - self.first) * dim;
+        &self.raw[at..at + dim]
+    }
+
+    #[inline(always)]
+    fn norm(&self, position: usize) -> f64 {
+        self.prepared.norms[position - self.first]
+    }
+
+    fn end(&self) -> usize {
+        self.first + self.prepared.len
+    }
+
+    /// Padded prepared values of rows whose start is a multiple of [`ROW_MULTIPLE`] within the block.
+    fn values(&self, positions: Range<usize>) -> &'a [f32] {
+        let stride = self.prepared.stride;
+        let rows = positions.start - self.first..(positions.end - self.first).next_multiple_of(ROW_MULTIPLE);
+        &self.prepared.values[rows.start * stride..rows.end * stride]
+    }
+
+    fn bias(&self, positions: Range<usize>) -> &'a [f32] {
+        if self.prepared.bias.is_empty() {
+            return &[];
+        }
+        &self.prepared.bias[positions.start - self.first..positions.end - self.first]
+    }
+}
+
+struct Search<'a> {
+    queries: &'a dyn Rows,
+    gallery: Option<&'a dyn Rows>,
+    relevance: &'a Relevance,
+    space: &'a Space,
+    tile: Tile,
+}
+
+/// What a worker keeps from block to block.
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    transposed: Vec<f32>,
+    raw: Vec<f32>,
+    prepared: Prepared,
+}
+
+impl Search<'_> {
+    fn target(&self) -> &dyn Rows {
+        self.gallery.unwrap_or(self.queries)
+    }
+
+    /// Finds how far the relevant items of the queries `rows` are, exactly.
+    fn tally(
+        &self,
+        own: Block<'_>,
+        rows: Range<usize>,
+        horizon: Horizon,
+        resident: Option<Block<'_>>,
+        batch: usize,
+    ) -> Result<Tally, EvaluationError> {
+        let mut lists: Vec<Vec<Positive>> = vec![Vec::new(); rows.len()];
+        let dim = self.queries.dim();
+        // `place(position)`: where a row of the gallery stands among the rows at hand.
+        let fill = |target: Block<'_>,
+                    within: Range<u32>,
+                    place: &(dyn Fn(u32) -> usize + Sync),
+                    lists: &mut [Vec<Positive>]| {
+            lists
+                .par_iter_mut()
+                .enumerate()
+                .with_min_len(16)
+                .for_each(|(offset, list)| {
+                    let query = rows.start + offset;
+                    let row = own.raw(query, dim);
+                    pulp::Arch::new().dispatch(|| {
+                        for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
+                            let at = place(position);
+                            let key = self.space.key(row, target.raw(at, dim), target.norm(at));
+                            list.push((key, position, degree));
+                        }
+                    });
+                });
+        };
+        match resident {
+            Some(target) => fill(target, 0..u32::MAX, &|position| position as usize, &mut lists),
+            None => {
+                // The relevant rows alone are read, neighbours at once.
+                let mut needed: Vec<u32> = rows
+                    .clone()
+                    .flat_map(|query| self.relevance.relevant(query).map(|relevant| relevant.0))
+                    .collect();
+                needed.sort_unstable();
+                needed.dedup();
+                let (mut buffer, mut raw, mut prepared) = (Vec::new(), Vec::new(), Prepared::default());
+                for batch in needed.chunks(batch) {
+                    raw.clear();
+                    for run in batch.chunk_by(|a, b| a + 1 == *b) {
+                        let run = run[0] as usize..run[run.len() - 1] as usize + 1;
+                        raw.extend_from_slice(self.target().read(run, &mut buffer)?);
+                    }
+                    let fault = |row: usize, problem| row_error(self.target(), "gallery", batch[row] as usize, problem);
+                    self.space.prepare(&raw, &fault, &mut prepared)?;
+                    let place = |position: u32| batch.partition_point(|&row| row < position);
+                    let within = batch[0]..batch[batch.len() - 1].saturating_add(1);
+                    fill(Block::new(&raw, &prepared, 0), within, &place, &mut lists);
+                }
+            }
+        }
+        Ok(Tally::new(lists, horizon, |offset, key| {
+            let norm = own.norm(rows.start + offset);
+            (self.space.screened(key, norm), self.space.slack(norm))
+        }))
+    }
+
+    /// Reads and prepares rows of the gallery.
+    fn load(
+        &self,
+        rows: Range<usize>,
+        buffer: &mut Vec<f32>,
+        prepared: &mut Prepared,
+        work: impl FnOnce(Block<'_>),
+    ) -> Result<(), EvaluationError> {
+        let (target, first) = (self.target(), rows.start);
+        let raw = target.read(rows, buffer)?;
+        let fault = |row, problem| row_error(target, "gallery", first + row, problem);
+        self.space.prepare(raw, &fault, prepared)?;
+        work(Block::new(raw, prepared, first));
+        Ok(())
+    }
+
+    /// Counts a gallery in memory, blocks of queries in parallel.
+    fn count(&self, own: Block<'_>, rows: Range<usize>, target: Block<'_>, tally: &Tally) {
+        let tiles: Vec<_> = ranges(rows.clone(), self.tile.queries).collect();
+        tiles.into_par_iter().for_each_init(Scratch::default, |scratch, part| {
+            for block in ranges(target.first..target.end(), self.tile.gallery) {
+                self.count_tile(own, part.clone(), rows.start, target, block, tally, scratch);
+            }
+        });
+    }
+
+    /// Counts queries that search each other: every product is looked at from both sides.
+    fn count_both_sides(&self, own: Block<'_>, tally: &Tally) {
+        let side = self.tile.queries.min(self.tile.gallery);
+        let parts: Vec<_> = ranges(0..own.end(), side).collect();
+        let pairs: Vec<(usize, usize)> = (0..parts.len())
+            .flat_map(|first| (first..parts.len()).map(move |second| (first, second)))
+            .collect();
+        // One pair at a time: they cost the same, and whole chunks would leave a worker idle at the end.
+        pairs
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each_init(Scratch::default, |scratch, (first, second)| {
+                let (rows, columns) = (parts[first].clone(), parts[second].clone());
+                self.count_tile(own, rows.clone(), 0, own, columns.clone(), tally, scratch);
+                if first != second {
+                    let Scratch { scores, transposed, .. } = scratch;
+                    let width = columns.len().next_multiple_of(ROW_MULTIPLE);
+                    pulp::Arch::new().dispatch(|| transpose(scores, width, transposed));
+                    let height = scores.len() / width;
+                    self.count_scores(own, columns, 0, own, rows, tally, transposed, height);
+                }
+            });
+    }
+
+    /// Reads the gallery block by block, blocks in parallel.
+    fn stream(&self, own: Block<'_>, rows: Range<usize>, size: usize, tally: &Tally) -> Result<(), EvaluationError> {
+        let blocks: Vec<_> = ranges(0..self.target().len(), size).collect();
+        blocks
+            .into_par_iter()
+            .with_max_len(1)
+            .try_for_each_init(Scratch::default, |scratch, block| {
+                let (mut raw, mut prepared) = (std::mem::take(&mut scratch.raw), std::mem::take(&mut scratch.prepared));
+                let done = self.load(block, &mut raw, &mut prepared, |target| {
+                    for part in ranges(rows.clone(), self.tile.queries) {
+                        for block in ranges(target.first..target.end(), self.tile.gallery) {
+                            self.count_tile(own, part.clone(), rows.start, target, block, tally, scratch);
+                        }
+                    }
+                });
+                (scratch.raw, scratch.prepared) = (raw, prepared);
+                done
+            })
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two blocks, the part of each, and where to count"
+    )]
+    fn count_tile(
+        &self,
+        own: Block<'_>,
+        rows: Range<usize>,
+        first_query: usize,
+        target: Block<'_>,
+        columns: Range<usize>,
+        tally: &Tally,
+        scratch: &mut Scratch,
+    ) {
+        if rows.clone().all(|query| tally.done(query - first_query)) && self.gallery.is_some() {
+            return;
+        }
+        let stride = own.prepared.stride;
+        let scores = &mut scratch.scores;
+        products(own.values(rows.clone()), target.values(columns.clone()), stride, scores);
+        let width = columns.len().next_multiple_of(ROW_MULTIPLE);
+        if own.prepared.bias.is_empty() {
+            // The diagonal and the relevant items are overwritten, which the other side does not mind: they are its own.
+            self.count_scores(own, rows, first_query, target, columns, tally, scores, width);
+        } else {
+            let mut shifted = scores.clone();
+            self.count_scores(own, rows, first_query, target, columns, tally, &mut shifted, width);
+        }
+    }
+
+    /// Counts scores `[rows, width]` of queries with a part of the gallery.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two blocks, the part of each, and where to count"
+    )]
+    fn count_scores(
+        &self,
+        own: Block<'_>,
+        rows: Range<usize>,
+        first_query: usize,
+        target: Block<'_>,
+        columns: Range<usize>,
+        tally: &Tally,
+        scores: &mut [f32],
+        width: usize,
+    ) {
+        let dim = self.queries.dim();
+        let bias = target.bias(columns.clone());
+        pulp::Arch::new().dispatch(|| {
+            for (query, scores) in rows.zip(scores.chunks_exact_mut(width)) {
+                if tally.done(query - first_query) {
+                    continue;
+                }
+                let scores = &mut scores[..columns.len()];
+                for (score, &bias) in scores.iter_mut().zip(bias) {
+                    *score += bias;
+                }
+                let known = self.relevance.known(query);
+                let from = known.partition_point(|&position| (position as usize) < columns.start);
+                for &position in known[from..]
+                    .iter()
+                    .take_while(|&&position| (position as usize) < columns.end)
+                {
+                    scores[position as usize - columns.start] = f32::NEG_INFINITY;
+                }
+                if self.gallery.is_none() && columns.contains(&query) {
+                    scores[query - columns.start] = f32::NEG_INFINITY;
+                }
+                let row = own.raw(query, dim);
+                tally.count(query - first_query, scores, columns.start, |offset| {
+                    let position = columns.start + offset;
+                    self.space.key(row, target.raw(position, dim), target.norm(position))
+                });
+            }
+        });
+    }
+}
+
+/// `[rows, width]` to `[width, rows]`; both are multiples of 16.
+#[inline(always)]
+fn transpose(source: &[f32], width: usize, target: &mut Vec<f32>) {
+    const SIDE: usize = 16;
+    let height = source.len() / width;
+    target.resize(source.len(), 0.0);
+    for top in (0..height).step_by(SIDE) {
+        for left in (0..width).step_by(SIDE) {
+            let mut square = [[0.0_f32; SIDE]; SIDE];
+            for (row, line) in square.iter_mut().enumerate() {
+                let at = (top + row) * width + left;
+                line.copy_from_slice(&source[at..at + SIDE]);
+            }
+            for column in 0..SIDE {
+                let at = (left + column) * height + top;
+                let line = &mut target[at..at + SIDE];
+                for (row, value) in line.iter_mut().enumerate() {
+                    *value = square[row][column];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::EmbeddingSet;
+    use crate::evaluation::SearchDistance;
+    use crate::evaluation::testing::{lattice_set, random_set};
+
+    /// Rows that admit to no memory, so that they are read in blocks.
+    struct Streamed<'a>(&'a EmbeddingSet);
+
+    impl Rows for Streamed<'_> {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn dim(&self) -> usize {
+            self.0.dim
+        }
+
+        fn read<'a>(&'a self, rows: Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32], EvaluationError> {
+            buffer.clear();
+            buffer.extend_from_slice(&self.0.values[rows.start * self.0.dim..rows.end * self.0.dim]);
+            Ok(buffer)
+        }
+    }
+
+    /// Ranks of all relevant items by sorting every row in double precision. Independent of the engine.
+    fn naive(queries: &EmbeddingSet, gallery: Option<&EmbeddingSet>, distance: SearchDistance) -> Vec<Vec<u32>> {
+        let target = gallery.unwrap_or(queries);
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        (0..queries.len())
+            .map(|query| {
+                let a = queries.row(query);
+                let far = |row: usize| {
+                    let b = target.row(row);
+                    match distance {
+                        SearchDistance::Cosine => -product(a, b) / product(b, b).sqrt(),
+                        SearchDistance::InnerProduct => -product(a, b),
+                        SearchDistance::Euclidean => a
+                            .iter()
+                            .zip(b)
+                            .map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2))
+                            .sum(),
+                    }
+                };
+                let mut all: Vec<(f64, usize)> = (0..target.len())
+                    .filter(|&row| gallery.is_some() || row != query)
+                    .map(|row| (far(row), row))
+                    .collect();
+                all.sort_by(|a, b| a.partial_cmp(b).unwrap());
+                let relevant = all
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, one)| target.labels[one.1] == queries.labels[query]);
+                relevant.map(|(place, _)| place as u32 + 1).collect()
+            })
+            .collect()
+    }
+
+    fn agree(queries: &EmbeddingSet, gallery: Option<&EmbeddingSet>, options: &EvaluationOptions) {
+        let labels = |set: &EmbeddingSet| set.labels.clone().into();
+        let relevance = Relevance::new(labels(queries), gallery.map(labels)).unwrap();
+        let expected = naive(queries, gallery, options.distance);
+        let streamed = (Streamed(queries), gallery.map(Streamed));
+        for horizon in [
+            Horizon::BEST,
+            Horizon::RELEVANT,
+            Horizon::within(9),
+            Horizon::EVERYTHING,
+        ] {
+            let in_memory = gallery.map(|gallery| gallery as &dyn Rows);
+            let read = streamed.1.as_ref().map(|gallery| gallery as &dyn Rows);
+            let sources: [(&dyn Rows, Option<&dyn Rows>); 3] =
+                [(queries, in_memory), (&streamed.0, read), (queries, read)];
+            for (rows, others) in &sources[..if gallery.is_some() { 3 } else { 2 }] {
+                let found = rank_positives(*rows, *others, &relevance, horizon, options).unwrap();
+                for (query, all) in expected.iter().enumerate() {
+                    assert_eq!(found.relevant(query), all.len());
+                    let limit = horizon.limit(all.len());
+                    let within: Vec<u32> = all
+                        .iter()
+                        .enumerate()
+                        .filter(|&(place, &rank)| place == 0 || rank as usize <= limit)
+                        .map(|(_, &rank)| rank)
+                        .collect();
+                    assert_eq!(found.of(query), within, "query {query}, {horizon:?}, {options:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_equal_a_full_sort() {
+        for distance in [
+            SearchDistance::Cosine,
+            SearchDistance::InnerProduct,
+            SearchDistance::Euclidean,
+        ] {
+            for memory in [0, 1 << 30] {
+                let options = EvaluationOptions {
+                    memory,
+                    threads: 2,
+                    distance,
+                    ..EvaluationOptions::default()
+                };
+                // Classes of 30 take the way of long lists, classes of 3 that of short ones.
+                agree(&random_set(1, 300, 24, 9), None, &options);
+                agree(&random_set(3, 300, 24, 100), None, &options);
+                agree(&random_set(1, 120, 24, 9), Some(&random_set(2, 200, 24, 11)), &options);
+            }
+        }
+    }
+
+    /// Distances of near-duplicates far from the origin, where single precision has no digit left, and of rows of any size.
+    #[test]
+    fn near_duplicates_and_extreme_sizes_keep_their_order() {
+        for (offset, size) in [(3000.0, 1.0), (0.0, 1e30), (0.0, 1e-36)] {
+            let mut set = random_set(4, 150, 8, 12);
+            for value in &mut set.values {
+                *value = (*value + offset) * size;
+            }
+            for distance in [
+                SearchDistance::InnerProduct,
+                SearchDistance::Euclidean,
+                SearchDistance::Cosine,
+            ] {
+                agree(
+                    &set,
+                    None,
+                    &EvaluationOptions {
+                        distance,
+                        ..EvaluationOptions::default()
+                    },
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn junk_of_the_same_camera_neither_helps_nor_harms() {
+        // Nearest first: the same identity by the same camera, a stranger, the same identity by another camera.
+        let set = |values: &[f32], labels: &[u32]| EmbeddingSet {
+            dim: 2,
+            values: values.to_vec(),
+            labels: labels.to_vec(),
+            ids: vec![String::new(); labels.len()],
+        };
+        let queries = set(&[1.0, 0.0], &[7]);
+        let gallery = set(&[0.0, 1.0, 1.0, 0.0, 1.0, 0.5, 1.0, 0.2], &[7, 7, 7, 3]);
+        let relevance = Relevance::new(vec![7].into(), Some(gallery.labels.clone().into())).unwrap();
+        let options = EvaluationOptions::default();
+        let ranks =
+            |relevance| rank_positives(&queries, Some(&gallery), &relevance, Horizon::EVERYTHING, &options).unwrap();
+        assert_eq!(ranks(relevance.clone()).of(0), [1, 3, 4]);
+        let seen = relevance.without_same_camera(vec![0], vec![1, 0, 1, 0]).unwrap();
+        assert_eq!(ranks(seen).of(0), [2, 3]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn ranks_equal_a_full_sort_with_many_ties(
+            seed in 0_u64..1000, len in 1_usize..140, dim in 1_usize..5, classes in 1_u32..40, threads in 1_usize..4,
+            memory in prop::sample::select(vec![0_usize, 30_000, 1 << 30]),
+            distance in prop::sample::select(vec![SearchDistance::Cosine, SearchDistance::InnerProduct, SearchDistance::Euclidean]),
+        ) {
+            let options = EvaluationOptions { memory, threads, distance, ..EvaluationOptions::default() };
+            // Few distinct directions: most distances are tied, many exactly.
+            let set = lattice_set(seed, len, dim, classes);
+            agree(&set, None, &options);
+            agree(&set, Some(&lattice_set(seed + 1, 70, dim, classes)), &options);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What "nearest" means, and how rows are prepared so that matrix products find it.
+//!
+//! A search runs in two precisions. Single-precision products of prepared rows **screen**: they place almost every row on one
+//! side of a relevant item for sure, because their error has a proven bound ([`Space::slack`]). The few rows inside the bound
+//! are compared by [`Space::key`], computed in double precision from the rows as they were given. So the ranking is that of
+//! double precision, whatever the block size, the number of threads or the kernel.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::EvaluationError;
+use super::rows::Rows;
+use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
+
+/// By what the gallery is ranked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SearchDistance {
+    /// Cosine of the angle, larger is nearer; the default, as in the papers of the benchmarks.
+    #[default]
+    Cosine,
+    /// Inner product of the rows as they are, larger is nearer.
+    InnerProduct,
+    /// Euclidean distance of the rows as they are, smaller is nearer.
+    Euclidean,
+}
+
+/// Rows read at a time while the extent of a set is measured.
+const SURVEYED: usize = 4096;
+
+/// Rows made ready for matrix products, padded with zeros to [`ROW_MULTIPLE`] rows and [`DEPTH_MULTIPLE`] columns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Prepared {
+    pub(super) len: usize,
+    pub(super) stride: usize,
+    pub(super) values: Vec<f32>,
+    /// Length of each row: as given for the cosine, as prepared otherwise.
+    pub(super) norms: Vec<f64>,
+    /// What is added to the product with each row; empty where nothing is.
+    pub(super) bias: Vec<f32>,
+}
+
+impl Prepared {
+    pub(super) fn padded_len(&self) -> usize {
+        self.values.len() / self.stride.max(1)
+    }
+}
+
+/// The coordinates in which two sets are screened.
+#[derive(Clone, Debug)]
+pub(super) struct Space {
+    distance: SearchDistance,
+    dim: usize,
+    /// Subtracted before products (Euclidean distance: a common offset would eat the digits of small distances).
+    centre: Vec<f64>,
+    /// A power of two, so that scaling is exact.
+    scale: f64,
+    /// The longest prepared row.
+    reach: f64,
+}
+
+impl Space {
+    /// Measures what the distance needs to know of both sets: nothing for the cosine, else one pass over each.
+    pub(super) fn new(
+        distance: SearchDistance,
+        queries: &dyn Rows,
+        gallery: Option<&dyn Rows>,
+    ) -> Result<Self, EvaluationError> {
+        let dim = queries.dim();
+        let mut space = Self {
+            distance,
+            dim,
+            centre: vec![0.0; dim],
+            scale: 1.0,
+            reach: 1.0,
+        };
+        if distance == SearchDistance::Cosine {
+            return Ok(space);
+        }
+        let sets: Vec<(&dyn Rows, &'static str)> = std::iter::once((queries, "query"))
+            .chain(gallery.map(|gallery| (gallery, "gallery")))
+            .collect();
+        if distance == SearchDistance::Euclidean {
+            let mut centre = vec![0.0_f64; dim];
+            let mut count = 0_usize;
+            each_block(&sets, |rows| {
+                count += rows.len() / dim;
+                for row in rows.chunks_exact(dim) {
+                    for (centre, &value) in centre.iter_mut().zip(row) {
+                        *centre += f64::from(value);
+                    }
+                }
+            })?;
+            // Only a shift: any finite centre gives right results, the mean gives the least work.
+            space.centre = centre.iter().map(|sum| sum / count.max(1) as f64).collect();
+        }
+        let mut longest = 0.0_f64;
+        each_block(&sets, |rows| {
+            for row in rows.chunks_exact(dim) {
+                longest = longest.max(space.length(row));
+            }
+        })?;
+        if longest > 0.0 {
+            space.scale = (-longest.log2().ceil()).exp2();
+        }
+        space.reach = (longest * space.scale).max(f64::MIN_POSITIVE);
+        Ok(space)
+    }
+
+    fn length(&self, row: &[f32]) -> f64 {
+        let squares = row
+            .iter()
+            .zip(&self.centre)
+            .map(|(&value, centre)| (f64::from(value) - centre).powi(2));
+        squares.sum::<f64>().sqrt()
+    }
+
+    /// Prepares rows `[len, dim]`; `fault(row, problem)` makes the error for a row that cannot be compared.
+    pub(super) fn prepare(
+        &self,
+        raw: &[f32],
+        fault: &(dyn Fn(usize, &'static str) -> EvaluationError + Sync),
+        prepared: &mut Prepared,
+    ) -> Result<(), EvaluationError> {
+        let (dim, stride) = (self.dim, self.dim.next_multiple_of(DEPTH_MULTIPLE));
+        let len = raw.len() / dim;
+        prepared.len = len;
+        prepared.stride = stride;
+        prepared.values.clear();
+        prepared.values.resize(len.next_multiple_of(ROW_MULTIPLE) * stride, 0.0);
+        prepared.norms.clear();
+        prepared.norms.resize(len, 0.0);
+        let faulty = prepared
+            .values
+            .par_chunks_exact_mut(stride)
+            .zip(&mut prepared.norms)
+            .zip(raw.par_chunks_exact(dim))
+            .enumerate()
+            .with_min_len(64)
+            .filter_map(|(row, ((target, norm), source))| {
+                let problem = pulp::Arch::new().dispatch(|| self.prepare_row(source, target, norm))?;
+                Some((row, problem))
+            })
+            .min_by_key(|&(row, _)| row);
+        if let Some((row, problem)) = faulty {
+            return Err(fault(row, problem));
+        }
+        prepared.bias.clear();
+        if self.distance == SearchDistance::Euclidean {
+            prepared
+                .bias
+                .extend(prepared.norms.iter().map(|norm| (-norm * norm / 2.0) as f32));
+            prepared.bias.resize(prepared.padded_len(), 0.0);
+        }
+        Ok(())
+    }
+
+    /// Prepares one row, or says what is wrong with it.
+    #[inline(always)]
+    fn prepare_row(&self, source: &[f32], target: &mut [f32], norm: &mut f64) -> Option<&'static str> {
+        // In double precision: no finite single-precision row overflows or vanishes.
+        let length = match self.distance {
+            SearchDistance::Cosine => dot(source, source).sqrt(),
+            SearchDistance::InnerProduct | SearchDistance::Euclidean => self.length(source),
+        };
+        if !length.is_finite() {
+            return Some("holds a value that is not finite");
+        }
+        match self.distance {
+            SearchDistance::Cosine if length == 0.0 => return Some("is zero"),
+            SearchDistance::Cosine => {
+                *norm = length;
+                for (unit, &value) in target.iter_mut().zip(source) {
+                    *unit = (f64::from(value) / length) as f32;
+                }
+            }
+            SearchDistance::InnerProduct | SearchDistance::Euclidean => {
+                *norm = length * self.scale;
+                for ((target, &value), centre) in target.iter_mut().zip(source).zip(&self.centre) {
+                    *target = ((f64::from(value) - centre) * self.scale) as f32;
+                }
+            }
+        }
+        None
+    }
+
+    /// How far a gallery row is from a query, in double precision: smaller is nearer, whatever the distance.
+    #[inline(always)]
+    pub(super) fn key(&self, query: &[f32], row: &[f32], row_norm: f64) -> f64 {
+        match self.distance {
+            SearchDistance::Cosine => -dot(query, row) / row_norm,
+            SearchDistance::InnerProduct => -dot(query, row),
+            SearchDistance::Euclidean => squared_distance(query, row),
+        }
+    }
+
+    /// The number that screening would give for this key if it made no error.
+    pub(super) fn screened(&self, key: f64, query_norm: f64) -> f64 {
+        match self.distance {
+            SearchDistance::Cosine => -key / query_norm,
+            SearchDistance::InnerProduct => -key * self.scale * self.scale,
+            SearchDistance::Euclidean => (query_norm * query_norm - key * self.scale * self.scale) / 2.0,
+        }
+    }
+
+    /// By how much screening can be wrong for a query.
+    ///
+    /// A sum of d products in any order errs by at most `d u / (1 - d u) |q| |g|`, u = 2^-24 (Higham, Accuracy and Stability
+    /// of Numerical Algorithms, 2002, section 3.1). The 8 more cover the rounding of both prepared rows, of the bias and of
+    /// its addition; the last term covers products below the normal range.
+    pub(super) fn slack(&self, query_norm: f64) -> f64 {
+        let depth = self.dim.next_multiple_of(DEPTH_MULTIPLE) as f64 + 8.0;
+        let unit = f64::from(f32::EPSILON) / 2.0;
+        let share = 1.01 * depth * unit / (1.0 - depth * unit).max(0.01);
+        let size = match self.distance {
+            SearchDistance::Cosine => 1.0,
+            SearchDistance::InnerProduct => query_norm * self.reach,
+            SearchDistance::Euclidean => query_norm * self.reach + self.reach * self.reach,
+        };
+        share * size + 1e-36
+    }
+}
+
+fn each_block(sets: &[(&dyn Rows, &'static str)], mut visit: impl FnMut(&[f32])) -> Result<(), EvaluationError> {
+    let mut buffer = Vec::new();
+    for (set, what) in sets {
+        for first in (0..set.len()).step_by(SURVEYED) {
+            let rows = first..(first + SURVEYED).min(set.len());
+            let values = set.read(rows, &mut buffer)?;
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let row = first + at / set.dim();
+                return Err(row_error(*set, what, row, "holds a value that is not finite"));
+            }
+            visit(values);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn row_error(set: &dyn Rows, what: &'static str, row: usize, problem: &'static str) -> EvaluationError {
+    EvaluationError::Row {
+        what,
+        row,
+        id: set.name(row),
+        problem,
+    }
+}
+
+const LANES: usize = 16;
+
+/// Inner product in double precision, always summed in the same order.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
+    sum_of(a, b, |x, y| x * y)
+}
+
+#[inline(always)]
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    sum_of(a, b, |x, y| (x - y) * (x - y))
+}
+
+#[inline(always)]
+fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut lanes = [0.0_f64; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += term(f64::from(x[lane]), f64::from(y[lane]));
+        }
+    }
+    let rest: f64 = a_rest
+        .iter()
+        .zip(b_rest)
+        .map(|(&x, &y)| term(f64::from(x), f64::from(y)))
+        .sum();
+    lanes.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EmbeddingSet;
+    use crate::evaluation::testing::random_set;
+
+    /// What screening computes stays within the slack of what it stands for.
+    #[test]
+    fn screening_keeps_its_promise() {
+        for (offset, size) in [(0.0_f32, 1.0_f32), (1000.0, 1.0), (0.0, 1e30), (3.0, 1e-30)] {
+            for distance in [
+                SearchDistance::Cosine,
+                SearchDistance::InnerProduct,
+                SearchDistance::Euclidean,
+            ] {
+                let mut set: EmbeddingSet = random_set(5, 60, 37, 4);
+                for value in &mut set.values {
+                    *value = (*value + offset) * size;
+                }
+                let space = Space::new(distance, &set, None).unwrap();
+                let mut prepared = Prepared::default();
+                let fault = |row, problem| row_error(&set, "query", row, problem);
+                space.prepare(&set.values, &fault, &mut prepared).unwrap();
+                for q in 0..60 {
+                    for g in 0..60 {
+                        let row = |at: usize| &prepared.values[at * prepared.stride..(at + 1) * prepared.stride];
+                        let mut sum = 0.0_f32;
+                        for (a, b) in row(q).iter().zip(row(g)) {
+                            sum += a * b;
+                        }
+                        sum += prepared.bias.get(g).copied().unwrap_or(0.0);
+                        let key = space.key(set.row(q), set.row(g), prepared.norms[g]);
+                        let ideal = space.screened(key, prepared.norms[q]);
+                        let slack = space.slack(prepared.norms[q]);
+                        assert!(
+                            (f64::from(sum) - ideal).abs() <= slack,
+                            "{distance:?} {offset} {size}: {sum} {ideal} {slack}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

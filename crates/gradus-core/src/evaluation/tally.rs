@@ -1,0 +1,218 @@
+//! Counts, for each relevant item of each query, the rows of the gallery that stand before it.
+//!
+//! All counts only grow by addition, so any number of threads may count blocks in any order and end at the same numbers.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use rayon::prelude::*;
+
+use super::ranks::Horizon;
+
+/// Up to this many relevant items are counted one after the other over a whole block, without branches.
+const LEVELS: usize = 8;
+
+/// Bytes a relevant item takes while its block of queries is searched.
+pub(super) const BYTES_PER_POSITIVE: usize = 56;
+
+/// A relevant item: how far it is (see `Space::key`), where it stands in the gallery, how relevant it is.
+pub(super) type Positive = (f64, u32, f32);
+
+/// The relevant items of a block of queries and the counts so far.
+#[derive(Debug)]
+pub(super) struct Tally {
+    starts: Vec<usize>,
+    /// Nearest first.
+    positives: Vec<Positive>,
+    /// Between these bounds a screened number may belong to either side of the item.
+    low: Vec<f32>,
+    high: Vec<f32>,
+    /// Rows whose first relevant successor is this item.
+    before: Vec<AtomicU32>,
+    /// Relevant items that can still be within the horizon: a prefix, since ranks rise.
+    active: Vec<AtomicU32>,
+    limits: Vec<usize>,
+}
+
+impl Tally {
+    /// From the relevant items of each query in any order; `screened(query, key)` is the number screening stands for, and how
+    /// far it can be off.
+    pub(super) fn new(
+        mut lists: Vec<Vec<Positive>>,
+        horizon: Horizon,
+        screened: impl Fn(usize, f64) -> (f64, f64) + Sync,
+    ) -> Self {
+        lists
+            .par_iter_mut()
+            .for_each(|list| list.sort_unstable_by(|a, b| before(*a, *b)));
+        let mut starts = Vec::with_capacity(lists.len() + 1);
+        starts.push(0);
+        for list in &lists {
+            starts.push(starts[starts.len() - 1] + list.len());
+        }
+        let total = starts[lists.len()];
+        let (mut low, mut high, mut positives) = (Vec::new(), Vec::new(), Vec::new());
+        low.reserve_exact(total);
+        high.reserve_exact(total);
+        positives.reserve_exact(total);
+        let limits: Vec<usize> = lists.iter().map(|list| horizon.limit(list.len())).collect();
+        let active = lists.iter().map(|list| AtomicU32::new(list.len() as u32)).collect();
+        for (query, list) in lists.into_iter().enumerate() {
+            for positive in list {
+                let (middle, slack) = screened(query, positive.0);
+                low.push(((middle - slack) as f32).next_down());
+                high.push(((middle + slack) as f32).next_up());
+                positives.push(positive);
+            }
+        }
+        let counts = (0..total).map(|_| AtomicU32::new(0)).collect();
+        let tally = Self {
+            starts,
+            positives,
+            low,
+            high,
+            before: counts,
+            active,
+            limits,
+        };
+        (0..tally.limits.len()).for_each(|query| tally.prune(query));
+        tally
+    }
+
+    /// Whether nothing about a query remains to be counted.
+    pub(super) fn done(&self, query: usize) -> bool {
+        self.active[query].load(Relaxed) == 0
+    }
+
+    /// Counts a block of screened numbers: `scores[i]` belongs to row `first + i` of the gallery, whose distance is `exact(i)`.
+    #[inline(always)]
+    pub(super) fn count(&self, query: usize, scores: &[f32], first: usize, exact: impl Fn(usize) -> f64) {
+        let active = self.active[query].load(Relaxed) as usize;
+        if active == 0 {
+            return;
+        }
+        let range = self.starts[query]..self.starts[query] + active;
+        let (low, high) = (&self.low[range.clone()], &self.high[range.clone()]);
+        let (positives, counts) = (&self.positives[range.clone()], &self.before[range]);
+        let last = low[active - 1];
+        let mut reaching = 0_u32;
+        for &score in scores {
+            reaching += u32::from(score >= last);
+        }
+        if reaching == 0 {
+            return;
+        }
+        let stands_before = |offset: usize, place: usize| {
+            let item = (exact(offset), (first + offset) as u32, 0.0);
+            before(item, positives[place]).is_lt()
+        };
+        if active <= LEVELS {
+            let mut above = [0_u32; LEVELS];
+            for place in (0..active).rev() {
+                let (low, high) = (low[place], high[place]);
+                let (mut sure, mut possible) = (0_u32, 0_u32);
+                for &score in scores {
+                    sure += u32::from(score > high);
+                    possible += u32::from(score >= low);
+                }
+                if possible == 0 {
+                    break;
+                }
+                above[place] = sure;
+                if possible > sure {
+                    for (offset, &score) in scores.iter().enumerate() {
+                        if score >= low && score <= high && stands_before(offset, place) {
+                            above[place] += 1;
+                        }
+                    }
+                }
+            }
+            let mut previous = 0;
+            for (count, &above) in counts.iter().zip(&above) {
+                if above > previous {
+                    count.fetch_add(above - previous, Relaxed);
+                }
+                previous = above;
+            }
+        } else {
+            const CHUNK: usize = 32;
+            let best = high[0];
+            let mut sure = 0_u32;
+            for (number, chunk) in scores.chunks(CHUNK).enumerate() {
+                let (mut above, mut possible) = (0_u32, 0_u32);
+                for &score in chunk {
+                    above += u32::from(score > best);
+                    possible += u32::from(score >= last);
+                }
+                sure += above;
+                if possible == above {
+                    continue;
+                }
+                for (offset, &score) in chunk.iter().enumerate() {
+                    if score < last || score > best {
+                        continue;
+                    }
+                    // The items `certain..uncertain` are too close for screening to tell.
+                    let certain = low.partition_point(|&low| low > score);
+                    let uncertain = certain + high[certain..].partition_point(|&high| high >= score);
+                    let place = if certain == uncertain {
+                        certain
+                    } else {
+                        let offset = number * CHUNK + offset;
+                        let item = (exact(offset), (first + offset) as u32, 0.0);
+                        let among = &positives[certain..uncertain];
+                        certain + among.partition_point(|&positive| before(positive, item).is_lt())
+                    };
+                    if let Some(count) = counts.get(place) {
+                        count.fetch_add(1, Relaxed);
+                    }
+                }
+            }
+            if sure > 0 {
+                counts[0].fetch_add(sure, Relaxed);
+            }
+        }
+        self.prune(query);
+    }
+
+    /// Gives up the relevant items whose rank is already beyond the horizon.
+    #[inline(always)]
+    fn prune(&self, query: usize) {
+        let active = self.active[query].load(Relaxed) as usize;
+        let start = self.starts[query];
+        let mut rank = 0;
+        for place in 0..active {
+            rank += 1 + self.before[start + place].load(Relaxed) as usize;
+            // The best one is always placed.
+            if rank > self.limits[query] {
+                self.active[query].fetch_min(place.max(1) as u32, Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// For each query the ranks within the horizon, and the degrees of all its relevant items, nearest first.
+    pub(super) fn finish(self) -> impl Iterator<Item = (Vec<u32>, Vec<f32>)> {
+        (0..self.limits.len()).map(move |query| {
+            let range = self.starts[query]..self.starts[query + 1];
+            let mut rank = 0_usize;
+            let mut ranks = Vec::new();
+            for (place, count) in self.before[range.clone()].iter().enumerate() {
+                rank += 1 + count.load(Relaxed) as usize;
+                if place > 0 && rank > self.limits[query] {
+                    break;
+                }
+                ranks.push(rank as u32);
+            }
+            let degrees = self.positives[range].iter().map(|positive| positive.2).collect();
+            (ranks, degrees)
+        })
+    }
+}
+
+/// The order of the ranking: nearer first, then smaller index.
+fn before(a: Positive, b: Positive) -> std::cmp::Ordering {
+    // Distances are finite; -0 and 0 are the same.
+    a.0.partial_cmp(&b.0)
+        .unwrap_or(std::cmp::Ordering::Equal)
+        .then(a.1.cmp(&b.1))
+}
