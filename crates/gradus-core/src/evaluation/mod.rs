@@ -124,6 +124,26 @@ pub fn is_measure(name: &str) -> bool {
     !name.ends_with("@K") && MEASURES.iter().any(|measure| measure.name == name)
 }
 
+/// Whether runs report a measure of this name and a larger value is the better one, so that it can say when to stop.
+///
+/// ```
+/// use gradus_core::evaluation::can_be_maximised;
+/// assert!(can_be_maximised("map@r") && can_be_maximised("recall@10") && can_be_maximised("order_preservation"));
+/// assert!(!can_be_maximised("density") && !can_be_maximised("nmi") && !can_be_maximised("accuracy"));
+/// ```
+#[must_use]
+pub fn can_be_maximised(name: &str) -> bool {
+    let listed = match (name.split_once('@'), name.split_once('.')) {
+        (Some((family, level)), _) if level.parse::<usize>().is_ok_and(|level| level > 0) => format!("{family}@K"),
+        (_, Some(("order_preservation", factor))) if !factor.is_empty() => order_preservation::PER_FACTOR.name.into(),
+        _ => name.to_owned(),
+    };
+    let mut reported = registry::REGISTRY
+        .iter()
+        .filter(|entry| entry.in_runs && entry.larger_is_better);
+    reported.any(|entry| entry.measure.name == listed)
+}
+
 /// How embeddings are evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]

@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) compute: Compute,
     /// Whether training and `gradus quickstart` report it.
     pub(super) in_runs: bool,
+    /// Whether a larger value is the better one; of many measures of structure neither is.
+    pub(super) larger_is_better: bool,
 }
 
 const fn query(measure: Measure, horizon: fn(usize) -> Horizon, value: fn(&RankedQuery<'_>, usize) -> f64) -> Entry {
@@ -56,6 +58,7 @@ const fn query(measure: Measure, horizon: fn(usize) -> Horizon, value: fn(&Ranke
         measure,
         compute: Compute::Query { horizon, value },
         in_runs: false,
+        larger_is_better: true,
     }
 }
 
@@ -68,6 +71,7 @@ const fn whole(
         measure,
         compute: Compute::Whole { needs, value },
         in_runs: false,
+        larger_is_better: false,
     }
 }
 
@@ -76,12 +80,19 @@ const fn training(measure: Measure) -> Entry {
         measure,
         compute: Compute::Training,
         in_runs: false,
+        larger_is_better: false,
     }
 }
 
 /// The same, reported by every run.
 const fn run(mut entry: Entry) -> Entry {
     entry.in_runs = true;
+    entry
+}
+
+/// The same, of which more is better.
+const fn larger(mut entry: Entry) -> Entry {
+    entry.larger_is_better = true;
     entry
 }
 
@@ -127,19 +138,25 @@ pub(super) const REGISTRY: &[Entry] = &[
     run(whole(spectral_decay::EFFECTIVE_RANK, &[Classes], |set| {
         set.spectrum(|spectrum| ("effective_rank", spectrum.effective_rank))
     })),
-    run(whole(order_preservation::MEASURE, &[Classes, Factors], |set| {
+    run(larger(whole(order_preservation::MEASURE, &[Classes, Factors], |set| {
         set.order(|order| vec![("order_preservation".into(), order.spearman)])
-    })),
-    run(whole(order_preservation::KENDALL, &[Classes, Factors], |set| {
+    }))),
+    run(larger(whole(order_preservation::KENDALL, &[Classes, Factors], |set| {
         set.order(|order| vec![("order_preservation_kendall".into(), order.kendall)])
-    })),
-    run(whole(order_preservation::PER_FACTOR, &[Classes, Factors], |set| {
-        let of = |factor: &super::FactorOrder| (format!("order_preservation.{}", factor.name), factor.spearman);
-        set.order(|order| order.factors.iter().map(of).collect())
-    })),
-    run(whole(order_preservation::COMBINED, &[Classes, Factors], |set| {
-        set.order(|order| vec![("order_preservation_combined".into(), order.combined.spearman)])
-    })),
+    }))),
+    run(larger(whole(
+        order_preservation::PER_FACTOR,
+        &[Classes, Factors],
+        |set| {
+            let of = |factor: &super::FactorOrder| (format!("order_preservation.{}", factor.name), factor.spearman);
+            set.order(|order| order.factors.iter().map(of).collect())
+        },
+    ))),
+    run(larger(whole(
+        order_preservation::COMBINED,
+        &[Classes, Factors],
+        |set| set.order(|order| vec![("order_preservation_combined".into(), order.combined.spearman)]),
+    ))),
     whole(order_preservation::SPEARMAN, &[Classes, Factors], |set| {
         set.order(|order| vec![("order_spearman".into(), order.spearman)])
     }),

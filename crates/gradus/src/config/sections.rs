@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gradus_core::data::Layout;
 use gradus_core::data::flora::FloraConfig;
 use gradus_core::data::transform::TransformConfig;
-use gradus_core::evaluation::is_measure;
+use gradus_core::evaluation::can_be_maximised;
 use gradus_core::miners::MinerConfig;
 use gradus_core::samplers::SamplerConfig;
 use serde::{Deserialize, Serialize};
@@ -342,10 +342,10 @@ impl Config {
                         .to_owned(),
                 );
             }
-            if !is_measure(&stopping.measure) {
+            if !can_be_maximised(&stopping.measure) {
                 return Err(format!(
-                    "train.early-stopping.measure = \"{}\": expected a measure of `gradus list metrics`, such as map@r or \
-                     recall@1",
+                    "train.early-stopping.measure = \"{}\": expected a measure of which more is better and that training takes: \
+                     recall@K, map@r, r_precision, or order_preservation where factors are known",
                     stopping.measure
                 ));
             }
