@@ -100,30 +100,6 @@ pub const MEASURES: &[Measure] = &{
     all
 };
 
-/// Whether an evaluation can hold a value of this name: a measure, `recall@K`, or the order of one factor.
-///
-/// ```
-/// use gradus_core::evaluation::is_measure;
-/// assert!(is_measure("map@r") && is_measure("recall@10") && is_measure("order_preservation.tilt_deg"));
-/// assert!(!is_measure("recall@K") && !is_measure("accuracy"));
-/// ```
-#[must_use]
-pub fn is_measure(name: &str) -> bool {
-    // `MEASURES` holds these under a placeholder.
-    if let Some((family, level)) = name.split_once('@')
-        && let Ok(level) = level.parse::<usize>()
-    {
-        return level > 0
-            && MEASURES
-                .iter()
-                .any(|measure| measure.name.strip_suffix("@K") == Some(family));
-    }
-    if let Some(factor) = name.strip_prefix("order_preservation.") {
-        return !factor.is_empty();
-    }
-    !name.ends_with("@K") && MEASURES.iter().any(|measure| measure.name == name)
-}
-
 /// Whether runs report a measure of this name and a larger value is the better one, so that it can say when to stop.
 ///
 /// ```

@@ -414,8 +414,8 @@ fn transpose(source: &[f32], width: usize, target: &mut Vec<f32>) {
             for column in 0..SIDE {
                 let at = (left + column) * height + top;
                 let line = &mut target[at..at + SIDE];
-                for (row, value) in line.iter_mut().enumerate() {
-                    *value = square[row][column];
+                for (value, row) in line.iter_mut().zip(&square) {
+                    *value = row[column];
                 }
             }
         }

@@ -345,6 +345,7 @@ mod tests {
         };
         assert!(message("recal@1").unwrap().contains("recal@1"));
         assert_eq!(message("recall@1"), None);
+        assert!(message("density").unwrap().contains("more is better"));
     }
 
     #[test]
