@@ -9,6 +9,7 @@
 //! | [`samplers`] | which items meet in a batch |
 //! | [`embeddings`] | embeddings with labels on the host, read and written |
 //! | [`evaluation`] | Recall@K, MAP@R, R-precision and the structure inside classes |
+//! | [`post_processing`] | query expansion, database augmentation, whitening, re-ranking |
 //! | [`projection`] | principal components |
 //! | [`distances`] | distances and similarities of embeddings |
 //! | [`miners`] | which pairs or triplets of a batch a loss looks at |
@@ -22,6 +23,7 @@ pub mod embeddings;
 pub mod evaluation;
 pub mod files;
 pub mod miners;
+pub mod post_processing;
 pub mod projection;
 pub mod random;
 pub mod relations;

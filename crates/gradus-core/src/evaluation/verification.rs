@@ -235,7 +235,6 @@ fn all_pairs(rows: &UnitRows, class_of: &[u32], keep_same: bool) -> Curve {
     kept.par_sort_unstable_by(f32::total_cmp);
     let ladder = Ladder::new(&kept);
     drop(kept);
-    let steps = ladder.values.len();
     let counts = Counts::new(ladder.values.len());
     visit_pairs(
         rows,
