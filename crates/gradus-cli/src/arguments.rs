@@ -207,7 +207,7 @@ pub(crate) struct Evaluate {
         long,
         value_name = "FOLDER",
         conflicts_with = "embeddings",
-        required_unless_present = "embeddings"
+        required_unless_present_any = ["embeddings", "clusters"]
     )]
     pub(crate) run: Option<PathBuf>,
     #[command(flatten)]
@@ -240,7 +240,12 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) reference_embeddings: Option<PathBuf>,
     /// Clusters that are given (.npy of integers), scored against --labels: NMI, AMI, F1
-    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["run", "embeddings"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "labels",
+        conflicts_with_all = ["run", "embeddings", "data", "metrics", "k", "per_class", "bootstrap", "memory", "explain"]
+    )]
     pub(crate) clusters: Option<PathBuf>,
     /// Measures, such as recall,map@r,recall@100 [default: all that the data allow; see `gradus list metrics`]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

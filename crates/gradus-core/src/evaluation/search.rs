@@ -411,6 +411,7 @@ fn transpose(source: &[f32], width: usize, target: &mut Vec<f32>) {
                 let at = (top + row) * width + left;
                 line.copy_from_slice(&source[at..at + SIDE]);
             }
+            #[allow(clippy::needless_range_loop, reason = "a column of the square has no iterator")]
             for column in 0..SIDE {
                 let at = (left + column) * height + top;
                 let line = &mut target[at..at + SIDE];
