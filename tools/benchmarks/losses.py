@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md: what losses cost in gradus and in pytorch-metric-learning (PML) on the same machine in the same minutes.
+"""Writes the section Losses of docs/benchmarks.md: what losses cost in gradus and in pytorch-metric-learning (PML) on the same machine in the same minutes.
 
 Usage: cargo build --release && pip install torch pytorch-metric-learning && python tools/benchmarks/losses.py
        python tools/benchmarks/losses.py --only triplet-margin --only pnp --batches 128    # a part: prints, writes nothing
@@ -233,8 +233,6 @@ def document(binary, tables, idle, load, options):
 
     version = subprocess.run([str(binary), "--version"], capture_output=True, text=True).stdout.strip()
     lines = [
-        "# Benchmarks",
-        "",
         "## Losses",
         "",
         f"Machine: {machine()}. {version} (release, processor); torch {torch.__version__}, pytorch-metric-learning "
@@ -252,8 +250,11 @@ def document(binary, tables, idle, load, options):
     for batch, rows in tables.items():
         lines += ["", f"### B = {batch}", "", HEADING, *rows]
     path = ROOT / "docs" / "benchmarks.md"
+    # Only this section is ours; those behind it stay.
+    before, _, after = path.read_text().partition("## Losses\n") if path.exists() else ("# Benchmarks\n\n", "", "")
+    _, heading, others = after.partition("\n## ")
     temporary = path.with_suffix(".md.new")
-    temporary.write_text("\n".join(lines) + "\n")
+    temporary.write_text(before + "\n".join(lines) + "\n" + heading + others)
     temporary.rename(path)
     print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
 //! Splits of a data set into training and test classes: the zero-shot protocol, where no test class is trained on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -434,6 +434,37 @@ pub fn validation_split(train: &[usize], dataset: &Dataset, fraction: f64, seed:
     train
         .iter()
         .partition(|item| !held.contains(&dataset.items[**item].class))
+}
+
+/// Whole classes in a seeded order until they hold at least `count` of the items (all items where `count` is 0): a part of them
+/// that can be measured often, in which nobody loses the members of its class. The order of the items is kept.
+///
+/// # Panics
+/// If an index is outside the data set.
+#[must_use]
+pub fn whole_classes(items: &[usize], dataset: &Dataset, count: usize, seed: u64) -> Vec<usize> {
+    let class = |item: &usize| dataset.items[*item].class;
+    let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+    for item in items {
+        *sizes.entry(class(item)).or_default() += 1;
+    }
+    if count == 0 || count >= items.len() {
+        return items.to_vec();
+    }
+    let mut classes: Vec<(u32, usize)> = sizes.into_iter().collect();
+    classes.shuffle(&mut stream(seed, &[purpose::VALIDATION, 1]));
+    let mut held = 0;
+    let enough = |&(class, size): &(u32, usize)| {
+        let wanted = held < count;
+        held += size;
+        wanted.then_some(class)
+    };
+    let kept: BTreeSet<u32> = classes.iter().map_while(enough).collect();
+    items
+        .iter()
+        .copied()
+        .filter(|item| kept.contains(&class(item)))
+        .collect()
 }
 
 /// Labels of items counted from 0 without gaps, in the order of the classes; and the class of each label.

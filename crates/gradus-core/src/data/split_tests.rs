@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ClassSelection, Split, SplitOptions, TestSet, dense_labels, validation_split};
+use super::{ClassSelection, Split, SplitOptions, TestSet, dense_labels, validation_split, whole_classes};
 use crate::data::dataset::{Class, Dataset, Item, Part, Source};
 use crate::data::layouts::Layout;
 
@@ -274,6 +274,27 @@ fn validation_holds_out_whole_classes() {
     ] {
         assert_eq!(validation_split(items, &data, fraction, 7), (items.to_vec(), vec![]));
     }
+}
+
+#[test]
+fn a_part_to_measure_often_is_made_of_whole_classes() {
+    let numbers: Vec<u32> = (0..40).map(|item| item % 10).collect();
+    let data = plain(&numbers);
+    let items: Vec<usize> = (0..36).collect();
+    let part = whole_classes(&items, &data, 9, 7);
+    let class = |item: &usize| data.items[*item].class;
+    let classes: std::collections::BTreeSet<u32> = part.iter().map(class).collect();
+    let of_classes: Vec<usize> = items
+        .iter()
+        .copied()
+        .filter(|item| classes.contains(&class(item)))
+        .collect();
+    assert_eq!(part, of_classes);
+    assert!((9..13).contains(&part.len()), "{}", part.len());
+    assert_eq!(whole_classes(&items, &data, 9, 7), part);
+    assert!((8..20).any(|seed| whole_classes(&items, &data, 9, seed) != part));
+    assert_eq!(whole_classes(&items, &data, 0, 7), items);
+    assert_eq!(whole_classes(&items, &data, 99, 7), items);
 }
 
 #[test]

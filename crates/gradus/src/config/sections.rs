@@ -165,6 +165,8 @@ pub struct TrainConfig {
     pub early_stopping: Option<EarlyStopping>,
     /// Epochs between validations (default 1).
     pub validate_every: usize,
+    /// Validation images measured each time (default 0: all): whole classes, always the same, until there are so many.
+    pub validation_images: usize,
     /// How many checkpoints are kept beside the best one (default 2).
     pub keep_checkpoints: usize,
 }
@@ -180,6 +182,7 @@ impl Default for TrainConfig {
             weight_average: 0.99,
             early_stopping: None,
             validate_every: 1,
+            validation_images: 0,
             keep_checkpoints: 2,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use gradus_core::EmbeddingSet;
 use gradus_core::data::Dataset;
 use gradus_core::data::loader::{HostBatch, Mode};
-use gradus_core::data::split::TestSet;
+use gradus_core::data::split::{TestSet, whole_classes};
 use gradus_core::evaluation::{self, Evaluation, EvaluationOptions, FactorTable};
 use gradus_core::random::{derive, purpose};
 use gradus_core::samplers::BatchSampler;
@@ -662,7 +662,8 @@ impl<'a> Trainer<'a> {
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let embedder = self.current()?;
-        let items = TestSet::Single(self.data.validation.clone());
+        let (count, seed) = (self.config.train.validation_images, self.config.seed);
+        let items = TestSet::Single(whole_classes(&self.data.validation, &self.data.dataset, count, seed));
         let result = measure(
             &embedder,
             &self.images,
