@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::compat::Compat;
-use super::rows::{log_add_exp, weighted_log_sum_exp, without_empty};
 use super::{Accepts, MetricLoss, MetricLossConfig, Term, Unit, View, check};
 use crate::tensor::{Device, Module, Tensor};
 
@@ -121,18 +120,20 @@ impl MetricLoss for RankedListLoss {
         let [_, columns] = constant.dims();
         let mean = |costs: Tensor<2>, temperature: f64, weights: Tensor<2>| {
             let weights = weights.mask_fill(costs.clone().without_autodiff().lower_equal_scalar(0.0), 0.0);
-            let logits = costs.clone().mul_scalar(temperature);
-            let mut total = weighted_log_sum_exp(logits.clone(), &weights, 1); // [anchors, 1]
-            let shape = total.dims();
-            if compat == Compat::Pml {
-                let added = view.column(vec![(1e-5 * columns as f64).ln()]);
-                let (total_alone, none) = without_empty(total);
-                total = log_add_exp(total_alone, added, shape).mask_fill(none, 0.0);
-            }
-            let total = without_empty(total).0;
             let none = weights.clone().equal_scalar(0.0);
-            let shares = (logits - total).mask_fill(none, f64::NEG_INFINITY).exp() * weights;
-            (shares * costs).sum_dim(1)
+            let logits = costs.clone().mul_scalar(temperature);
+            // Costs that count are above 0, so 0 stands in for the others.
+            let most = logits.clone().without_autodiff().mask_fill(none.clone(), 0.0).max_dim(1); // [anchors, 1]
+            let shares = (logits - most.clone()).mask_fill(none, f64::NEG_INFINITY).exp() * weights;
+            let total = shares.clone().sum_dim(1);
+            let total = match compat {
+                Compat::Pml => total + most.neg().exp().mul_scalar(1e-5 * columns as f64),
+                Compat::Paper => {
+                    let empty = total.clone().without_autodiff().equal_scalar(0.0);
+                    total.mask_fill(empty, 1.0)
+                }
+            };
+            (shares * costs).sum_dim(1) * total.recip()
         };
         let negatives = match compat {
             Compat::Paper => pairs.negative,
