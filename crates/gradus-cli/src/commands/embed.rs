@@ -8,7 +8,7 @@ use gradus_core::data::{Item, layouts};
 use gradus_core::embeddings;
 use serde_json::json;
 
-use super::evaluate::{load_embedder, stored_layers};
+use super::trained::{load_embedder, stored_layers};
 use crate::arguments::Embed;
 use crate::failure::Outcome;
 use crate::output;

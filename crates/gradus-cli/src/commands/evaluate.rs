@@ -4,12 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use gradus::config::{Config, Overlay};
-use gradus::models::Embedder;
-use gradus::state::{load_named_arrays, read_safetensors};
-use gradus::tensor::{Device, Module};
-use gradus::train::embed::Images;
-use gradus::train::{PreparedData, RunFolder, trainer};
+use gradus::train::trainer;
 use gradus_core::EmbeddingSet;
 use gradus_core::embeddings::{NpyRows, read_labels, read_relations, read_table};
 use gradus_core::evaluation::{
@@ -20,12 +15,11 @@ use gradus_core::files::write_atomically;
 use gradus_core::relations::Labels;
 use serde_json::{Value, json};
 
-use super::layers;
 use super::train::number;
+use super::trained::{self, TestedRun};
 use crate::arguments::{self, Evaluate};
 use crate::failure::{Failure, Outcome};
 use crate::output;
-use crate::progress::Progress;
 
 pub(crate) fn run(arguments: &Evaluate) -> Outcome {
     let begin = Instant::now();
@@ -40,29 +34,8 @@ pub(crate) fn run(arguments: &Evaluate) -> Outcome {
 }
 
 fn of_run(arguments: &Evaluate, folder: &Path, begin: Instant) -> Outcome {
-    let mut layers = stored_layers(folder)?;
-    if !arguments.data.data.is_empty() {
-        // Another data set has other classes: the run's selection must not be applied to it silently.
-        layers = without_selection(layers)?;
-    }
-    layers::put_data(&mut layers, &arguments.data)?;
-    if let Some(device) = &arguments.device {
-        layers.insert("device", device.as_str());
-    }
-    let config = layers.resolve()?;
-    let mut progress = Progress::new("");
-    let data = PreparedData::new(&config, &mut progress)?;
-    let (embedder, _) = load_embedder(folder, &config)?;
-    let images = Images::new(&config, &data.items, &data.cache)?;
-    let embedded = trainer::embed_test(
-        &embedder,
-        &images,
-        &data.dataset,
-        &data.test,
-        "test classes",
-        &mut progress,
-    )?;
-    drop(progress);
+    let TestedRun { config, data, embedded } =
+        trained::embed_test(folder, &arguments.data, arguments.device.as_deref())?;
     let mut options = trainer::evaluation_options(&data.dataset, &config);
     with_arguments(&mut options, arguments);
     let mut subject = Subject::of_sets(&embedded.queries, embedded.gallery.as_ref());
@@ -415,50 +388,4 @@ fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
-}
-
-/// The configuration a run was trained with, as layers to put others over.
-pub(crate) fn stored_layers(folder: &Path) -> Result<Overlay, Failure> {
-    let run = RunFolder::open(folder)?;
-    let mut layers = Overlay::default();
-    layers.file(&run.config())?;
-    Ok(layers)
-}
-
-/// The same without what selects classes of the run's own data.
-pub(crate) fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
-    let mut config = layers.resolve()?;
-    config.data.layout = None;
-    config.data.with = Vec::new();
-    config.data.train_classes = None;
-    config.data.test_classes = None;
-    let mut fresh = Overlay::default();
-    fresh.put(toml::Table::try_from(&config)?);
-    Ok(fresh)
-}
-
-/// The final embedder of a run.
-pub(crate) fn load_embedder(folder: &Path, config: &Config) -> Result<(Embedder, Device), Failure> {
-    let run = RunFolder::open(folder)?;
-    let path = run.model();
-    if !path.exists() {
-        return Err(Failure::new(format!(
-            "{} has no model yet: the run did not end; continue it with `gradus train --resume {}`",
-            folder.display(),
-            folder.display()
-        )));
-    }
-    let device = config.device.resolve().map_err(Failure::new)?;
-    // The run's own weights follow: the pretrained file it started from need not exist any more.
-    let mut model = config.model.clone();
-    model.weights = None;
-    let embedder = model.init(config.seed, &device)?;
-    let (arrays, _) = read_safetensors(&path).map_err(Failure::new)?;
-    let embedder = load_named_arrays(embedder, &arrays).map_err(|problem| {
-        Failure::new(format!(
-            "{} does not fit the configuration of its run: {problem}",
-            path.display()
-        ))
-    })?;
-    Ok((embedder.valid(), device))
 }

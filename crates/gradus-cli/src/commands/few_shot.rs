@@ -2,20 +2,15 @@
 
 use std::path::Path;
 
-use gradus::train::PreparedData;
-use gradus::train::embed::{Images, Output, embed};
 use gradus_core::EmbeddingSet;
-use gradus_core::data::split::TestSet;
 use gradus_core::embeddings::{read_labels, read_matrix};
 use gradus_core::evaluation::{FewShotOptions, UnitRows, few_shot};
 use serde_json::json;
 
-use super::evaluate::{load_embedder, stored_layers, without_selection};
-use super::layers;
+use super::trained::embed_test;
 use crate::arguments::FewShot;
 use crate::failure::{Failure, Outcome};
 use crate::output;
-use crate::progress::Progress;
 
 pub(crate) fn run(arguments: &FewShot) -> Outcome {
     let set = match (&arguments.run, &arguments.embeddings, &arguments.labels) {
@@ -61,36 +56,16 @@ pub(crate) fn run(arguments: &FewShot) -> Outcome {
     output::text(&text)
 }
 
-/// Embeds all test items of a run's data, or of other data.
+/// The embeddings of all test items, queries and gallery together.
 fn test_embeddings(run: &Path, arguments: &FewShot) -> Result<EmbeddingSet, Failure> {
-    let mut layers = stored_layers(run)?;
-    if !arguments.data.data.is_empty() {
-        layers = without_selection(layers)?;
+    let embedded = embed_test(run, &arguments.data, arguments.device.as_deref())?.embedded;
+    let mut all = embedded.queries;
+    if let Some(gallery) = embedded.gallery {
+        all.values.extend(gallery.values);
+        all.labels.extend(gallery.labels);
+        all.ids.extend(gallery.ids);
     }
-    layers::put_data(&mut layers, &arguments.data)?;
-    if let Some(device) = &arguments.device {
-        layers.insert("device", device.as_str());
-    }
-    let config = layers.resolve()?;
-    let mut progress = Progress::new("");
-    let data = PreparedData::new(&config, &mut progress)?;
-    let (embedder, _) = load_embedder(run, &config)?;
-    let images = Images::new(&config, &data.items, &data.cache)?;
-    let items = match &data.test {
-        TestSet::Single(items) => items.clone(),
-        TestSet::QueryGallery { query, gallery } => [query.as_slice(), gallery].concat(),
-    };
-    let labels = items.iter().map(|&item| data.dataset.items[item].class).collect();
-    let what = "test classes";
-    Ok(embed(
-        &embedder,
-        &images,
-        &items,
-        labels,
-        Output::Embedding,
-        what,
-        &mut progress,
-    )?)
+    Ok(all)
 }
 
 /// Embeddings and labels that belong together.

@@ -15,3 +15,4 @@ pub(crate) mod loss;
 pub(crate) mod mine;
 pub(crate) mod quickstart;
 pub(crate) mod train;
+pub(crate) mod trained;

@@ -1,0 +1,92 @@
+//! A trained run, as the commands that use one load it.
+
+use std::path::Path;
+
+use gradus::config::{Config, Overlay};
+use gradus::models::Embedder;
+use gradus::state::{load_named_arrays, read_safetensors};
+use gradus::tensor::{Device, Module};
+use gradus::train::embed::Images;
+use gradus::train::trainer::{self, TestEmbeddings};
+use gradus::train::{PreparedData, RunFolder};
+
+use super::layers;
+use crate::arguments::DataFlags;
+use crate::failure::Failure;
+use crate::progress::Progress;
+
+/// A run with the embeddings of the test classes of its data, or of other data.
+pub(crate) struct TestedRun {
+    pub(crate) config: Config,
+    pub(crate) data: PreparedData,
+    pub(crate) embedded: TestEmbeddings,
+}
+
+/// Embeds the test classes of a run's data, or of the data that flags name.
+pub(crate) fn embed_test(folder: &Path, flags: &DataFlags, device: Option<&str>) -> Result<TestedRun, Failure> {
+    let mut layers = stored_layers(folder)?;
+    if !flags.data.is_empty() {
+        // Another data set has other classes: the run's selection must not be applied to it silently.
+        layers = without_selection(layers)?;
+    }
+    layers::put_data(&mut layers, flags)?;
+    if let Some(device) = device {
+        layers.insert("device", device);
+    }
+    // Turned classes are trained on only.
+    layers.insert("data.rotations-as-classes", false);
+    let config = layers.resolve()?;
+    let mut progress = Progress::new("");
+    let data = PreparedData::new(&config, &mut progress)?;
+    let (embedder, _) = load_embedder(folder, &config)?;
+    let images = Images::new(&config, &data.items, &data.cache)?;
+    let (dataset, test) = (&data.dataset, &data.test);
+    let embedded = trainer::embed_test(&embedder, &images, dataset, test, "test classes", &mut progress)?;
+    Ok(TestedRun { config, data, embedded })
+}
+
+/// The configuration a run was trained with, as layers to put others over.
+pub(crate) fn stored_layers(folder: &Path) -> Result<Overlay, Failure> {
+    let run = RunFolder::open(folder)?;
+    let mut layers = Overlay::default();
+    layers.file(&run.config())?;
+    Ok(layers)
+}
+
+/// The same without what selects classes of the run's own data.
+fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
+    let mut config = layers.resolve()?;
+    config.data.layout = None;
+    config.data.with = Vec::new();
+    config.data.train_classes = None;
+    config.data.test_classes = None;
+    let mut fresh = Overlay::default();
+    fresh.put(toml::Table::try_from(&config)?);
+    Ok(fresh)
+}
+
+/// The final embedder of a run.
+pub(crate) fn load_embedder(folder: &Path, config: &Config) -> Result<(Embedder, Device), Failure> {
+    let run = RunFolder::open(folder)?;
+    let path = run.model();
+    if !path.exists() {
+        return Err(Failure::new(format!(
+            "{} has no model yet: the run did not end; continue it with `gradus train --resume {}`",
+            folder.display(),
+            folder.display()
+        )));
+    }
+    let device = config.device.resolve().map_err(Failure::new)?;
+    // The run's own weights follow: the pretrained file it started from need not exist any more.
+    let mut model = config.model.clone();
+    model.weights = None;
+    let embedder = model.init(config.seed, &device)?;
+    let (arrays, _) = read_safetensors(&path).map_err(Failure::new)?;
+    let embedder = load_named_arrays(embedder, &arrays).map_err(|problem| {
+        Failure::new(format!(
+            "{} does not fit the configuration of its run: {problem}",
+            path.display()
+        ))
+    })?;
+    Ok((embedder.valid(), device))
+}
