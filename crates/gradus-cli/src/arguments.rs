@@ -244,7 +244,10 @@ pub(crate) struct Evaluate {
         long,
         value_name = "FILE",
         requires = "labels",
-        conflicts_with_all = ["run", "embeddings", "data", "metrics", "k", "per_class", "bootstrap", "memory", "explain"]
+        conflicts_with_all = [
+            "run", "embeddings", "data", "metrics", "k", "per_class", "bootstrap", "memory", "explain", "query_expansion",
+            "database_augmentation", "whitening", "re_ranking"
+        ]
     )]
     pub(crate) clusters: Option<PathBuf>,
     /// Measures, such as recall,map@r,recall@100 [default: all that the data allow; see `gradus list metrics`]
@@ -277,6 +280,8 @@ pub(crate) struct Evaluate {
     /// Seed of the resamples
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) post_processing: PostProcessing,
     /// Say in one line what each number means
     #[arg(long)]
     pub(crate) explain: bool,
@@ -286,6 +291,42 @@ pub(crate) struct Evaluate {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Each is applied to the embeddings as they are, on its own, and reported beside them.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Post-processing (each on its own, reported beside the plain numbers)")]
+pub(crate) struct PostProcessing {
+    /// Queries join their K nearest rows (alpha query expansion)
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) query_expansion: Option<u32>,
+    /// Rows of the gallery join their K nearest others (database-side augmentation)
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) database_augmentation: Option<u32>,
+    /// Power of the similarity that is a neighbour's weight in both; 0: plain averages [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) expansion_alpha: Option<f64>,
+    /// Whitens with the statistics of FILE, or, without FILE, of the run's training classes
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub(crate) whitening: Option<PathBuf>,
+    /// Width after whitening [default: all directions in which the training embeddings vary]
+    #[arg(long, value_name = "NUMBER", requires = "whitening")]
+    pub(crate) whitening_width: Option<usize>,
+    /// Re-ranks the nearest rows by shared k-reciprocal neighbours
+    #[arg(long)]
+    pub(crate) re_ranking: bool,
+    /// Neighbours that may be reciprocal [default: 20]
+    #[arg(long, value_name = "NUMBER", requires = "re_ranking")]
+    pub(crate) k1: Option<usize>,
+    /// Rows whose neighbourhoods are averaged [default: 6]
+    #[arg(long, value_name = "NUMBER", requires = "re_ranking")]
+    pub(crate) k2: Option<usize>,
+    /// Share of the plain distance in the final one [default: 0.3]
+    #[arg(long, value_name = "SHARE", requires = "re_ranking")]
+    pub(crate) lambda: Option<f64>,
+    /// Nearest rows of each query that are re-ranked [default: 200]
+    #[arg(long, value_name = "NUMBER", requires = "re_ranking")]
+    pub(crate) candidates: Option<usize>,
 }
 
 #[derive(clap::ValueEnum, Debug, Clone, Copy)]

@@ -237,6 +237,73 @@ fn rows_read_in_blocks_give_the_same_numbers() {
 }
 
 #[test]
+fn post_processing_is_reported_beside_the_plain_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
+    let queries = matrix(folder.path(), "q.npy", &[at(0.0)]);
+    let classes = labels(folder.path(), "ql.npy", &[5]);
+    // The nearest row is a wrong one; the mean of all four directions is near the right ones.
+    let gallery = matrix(folder.path(), "g.npy", &[at(-20.0), at(25.0), at(30.0)]);
+    let gallery_classes = labels(folder.path(), "gl.npy", &[9, 5, 5]);
+    let training = matrix(folder.path(), "t.npy", &[at(0.0), at(10.0), at(80.0), at(200.0)]);
+    let fixed = [
+        &["evaluate", "--embeddings", &queries, "--labels", &classes][..],
+        &["--gallery-embeddings", &gallery, "--gallery-labels", &gallery_classes],
+        &["--query-expansion", "3", "--expansion-alpha", "0"],
+    ]
+    .concat();
+    let more = [
+        &["--database-augmentation", "1", "--whitening", &training, "--re-ranking"][..],
+        &["--lambda", "1", "--candidates", "2"],
+    ]
+    .concat();
+    let found = json(&[&fixed[..], &more, &["--json", "--metrics", "recall@1,mrr,auc"]].concat());
+    near(&found["recall@1"], 0.0);
+    let effects = found["post_processing"].as_object().unwrap();
+    let names: Vec<&String> = effects.keys().collect();
+    assert_eq!(
+        names,
+        ["query-expansion", "database-augmentation", "whitening", "re-ranking"]
+    );
+    near(&effects["query-expansion"]["recall@1"], 1.0);
+    near(&effects["re-ranking"]["mrr"], 0.5);
+    for (name, means) in effects {
+        assert_eq!(means.as_object().unwrap().len(), 2, "{name}: retrieval metrics only");
+    }
+    let text = String::from_utf8(run(&fixed).stdout).unwrap();
+    assert!(
+        text.contains("query-expansion") && text.contains("1.0000 (+1.0000)"),
+        "{text}"
+    );
+
+    let refusals = [
+        (&["--query-expansion", "0"][..], "0 is not in"),
+        (&["--expansion-alpha", "2"], "--query-expansion"),
+        (&["--k1", "2"], "--re-ranking"),
+        (&["--re-ranking", "--lambda", "2"], "lambda"),
+        (&["--whitening"], "training embeddings"),
+        (&["--whitening", &training, "--whitening-width", "3"], "width"),
+        (&["--re-ranking", "--distance", "euclidean"], "cosine"),
+        (&["--re-ranking", "--metrics", "density"], "retrieval metric"),
+    ];
+    let embeddings = matrix(folder.path(), "e.npy", &ROWS);
+    let classes = labels(folder.path(), "l.npy", &CLASSES);
+    for (flags, words) in refusals {
+        let message = refused(&[&["evaluate", "--embeddings", &embeddings, "--labels", &classes], flags].concat());
+        assert!(message.contains(words), "{flags:?}: {message}");
+    }
+    let blocks = ["--memory", "40", "--metrics", "recall", "--query-expansion", "1"];
+    let message = refused(
+        &[
+            &["evaluate", "--embeddings", &embeddings, "--labels", &classes],
+            &blocks[..],
+        ]
+        .concat(),
+    );
+    assert!(message.contains("in memory"), "{message}");
+}
+
+#[test]
 fn bad_input_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let embeddings = matrix(folder.path(), "e.npy", &ROWS);

@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &FewShot) -> Outcome {
 
 /// The embeddings of all test items, queries and gallery together.
 fn test_embeddings(run: &Path, arguments: &FewShot) -> Result<EmbeddingSet, Failure> {
-    let embedded = embed_test(run, &arguments.data, arguments.device.as_deref())?.embedded;
+    let embedded = embed_test(run, &arguments.data, arguments.device.as_deref(), false)?.embedded;
     let mut all = embedded.queries;
     if let Some(gallery) = embedded.gallery {
         all.values.extend(gallery.values);

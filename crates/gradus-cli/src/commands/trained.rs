@@ -9,6 +9,8 @@ use gradus::tensor::{Device, Module};
 use gradus::train::embed::Images;
 use gradus::train::trainer::{self, TestEmbeddings};
 use gradus::train::{PreparedData, RunFolder};
+use gradus_core::EmbeddingSet;
+use gradus_core::data::split::TestSet;
 
 use super::layers;
 use crate::arguments::DataFlags;
@@ -20,10 +22,17 @@ pub(crate) struct TestedRun {
     pub(crate) config: Config,
     pub(crate) data: PreparedData,
     pub(crate) embedded: TestEmbeddings,
+    /// Embeddings of the training classes, if they were asked for.
+    pub(crate) training: Option<EmbeddingSet>,
 }
 
-/// Embeds the test classes of a run's data, or of the data that flags name.
-pub(crate) fn embed_test(folder: &Path, flags: &DataFlags, device: Option<&str>) -> Result<TestedRun, Failure> {
+/// Embeds the test classes of a run's data, or of the data that flags name; on demand the training classes, too.
+pub(crate) fn embed_test(
+    folder: &Path,
+    flags: &DataFlags,
+    device: Option<&str>,
+    with_training: bool,
+) -> Result<TestedRun, Failure> {
     let mut layers = stored_layers(folder)?;
     if !flags.data.is_empty() {
         // Another data set has other classes: the run's selection must not be applied to it silently.
@@ -42,7 +51,19 @@ pub(crate) fn embed_test(folder: &Path, flags: &DataFlags, device: Option<&str>)
     let images = Images::new(&config, &data.items, &data.cache)?;
     let (dataset, test) = (&data.dataset, &data.test);
     let embedded = trainer::embed_test(&embedder, &images, dataset, test, "test classes", &mut progress)?;
-    Ok(TestedRun { config, data, embedded })
+    let training = if with_training {
+        let train = TestSet::Single(data.train.clone());
+        let all = trainer::embed_test(&embedder, &images, dataset, &train, "training classes", &mut progress)?;
+        Some(all.queries)
+    } else {
+        None
+    };
+    Ok(TestedRun {
+        config,
+        data,
+        embedded,
+        training,
+    })
 }
 
 /// The configuration a run was trained with, as layers to put others over.

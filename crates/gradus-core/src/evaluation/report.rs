@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::measure::LoneQueries;
-use super::ranks::{Horizon, PositiveRanks};
 use super::registry::{Asked, Compute, Need, asked, every};
+use super::retrieval_measures::{RetrievalMeasures, mean};
 use super::search::rank_positives;
 use super::subject::{Subject, Whole};
 use super::{Evaluation, EvaluationError, EvaluationOptions, blocks};
@@ -115,14 +115,11 @@ fn compute(
     let lone: Vec<bool> = (0..relevance.queries())
         .map(|query| relevance.relevant(query).next().is_none())
         .collect();
-    let horizon = possible.iter().filter_map(|one| match one.entry.compute {
-        Compute::Query { horizon, .. } => Some(horizon(one.k)),
-        Compute::Whole { .. } | Compute::Training => None,
-    });
-    let values = match horizon.reduce(Horizon::and) {
+    let retrieval = RetrievalMeasures::among(&possible);
+    let values = match retrieval.horizon() {
         Some(horizon) => {
             let ranks = rank_positives(subject.queries, subject.gallery_rows(), &relevance, horizon, options)?;
-            per_query(&possible, &ranks)
+            retrieval.columns(&ranks)
         }
         None => Vec::new(),
     };
@@ -161,11 +158,7 @@ fn compute(
         evaluation.count("classes", skipped.1);
     }
 
-    let keys: Vec<&str> = possible
-        .iter()
-        .filter(|one| matches!(one.entry.compute, Compute::Query { .. }))
-        .map(|one| one.key.as_str())
-        .collect();
+    let keys: Vec<&str> = retrieval.keys().collect();
     if more.breakdown {
         let groups = |labels: &[u32]| {
             let mut members: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
@@ -222,28 +215,6 @@ fn missing(subject: &Subject<'_>, one: &Asked) -> Option<String> {
         }
         Need::Factors | Need::Reference | Need::Categories => None,
     })
-}
-
-/// One column for each retrieval metric, one number for each query; lone queries count 0.
-fn per_query(possible: &[&Asked], ranks: &PositiveRanks) -> Vec<Vec<f64>> {
-    possible
-        .iter()
-        .filter_map(|one| match one.entry.compute {
-            Compute::Query { value, .. } => Some((value, one.k)),
-            Compute::Whole { .. } | Compute::Training => None,
-        })
-        .map(|(value, k)| {
-            let of = |query: usize| {
-                let query = ranks.query(query);
-                if query.relevant == 0 { 0.0 } else { value(&query, k) }
-            };
-            (0..ranks.queries()).into_par_iter().map(of).collect()
-        })
-        .collect()
-}
-
-fn mean(column: &[f64], queries: &[usize]) -> Option<f64> {
-    (!queries.is_empty()).then(|| queries.iter().map(|&query| column[query]).sum::<f64>() / queries.len() as f64)
 }
 
 fn macro_means(groups: &BTreeMap<u32, Group>, keys: &[&str]) -> Evaluation {
