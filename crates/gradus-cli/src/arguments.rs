@@ -133,6 +133,9 @@ pub(crate) struct Train {
     /// Train only the head, on features computed once
     #[arg(long)]
     pub(crate) freeze_trunk: bool,
+    /// Augmented views of every training image whose features are stored, with --freeze-trunk
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) views: Option<usize>,
     /// Epochs; 0 only evaluates the start
     #[arg(long, value_name = "NUMBER")]
     pub(crate) epochs: Option<usize>,

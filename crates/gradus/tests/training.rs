@@ -219,6 +219,64 @@ fn every_part_a_loss_can_be_trained_with_is_reached() {
     assert!(!spread.is_empty());
 }
 
+/// A run on stored features: their files, with the time of each, and the weights.
+fn frozen(cache: &str, more: &[&str]) -> (Vec<(String, std::time::SystemTime)>, Trained) {
+    let cache_setting = format!("train.feature-cache={cache}");
+    let trained = train(
+        "proxy-anchor",
+        &[&["model.freeze-trunk=true", &cache_setting], more].concat(),
+    );
+    let mut files: Vec<_> = std::fs::read_dir(cache)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "npy"))
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, entry.metadata().unwrap().modified().unwrap())
+        })
+        .collect();
+    files.sort();
+    (files, trained)
+}
+
+#[test]
+fn features_of_a_frozen_trunk_are_stored_and_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache").to_str().unwrap().to_owned();
+    let (first, stored) = frozen(&cache, &[]);
+    assert_eq!(first.len(), 1);
+    let (none, in_memory) = frozen("none", &[]);
+    assert!(none.is_empty());
+    assert_eq!(largest_difference(&stored, &in_memory), 0.0);
+    let (second, again) = frozen(&cache, &[]);
+    assert_eq!(second, first, "nothing was made anew");
+    assert_eq!(largest_difference(&stored, &again), 0.0);
+    // Views are beside them; the image as evaluation sees it is the same, and so are the features of another seed's run.
+    let (files, views) = frozen(&cache, &["train.feature-views=3"]);
+    assert!(files.len() == 2 && files.contains(&first[0]), "{files:?}");
+    assert!(largest_difference(&stored, &views) > 0.0);
+    let (same, repeated) = frozen(&cache, &["train.feature-views=3"]);
+    assert_eq!((same, largest_difference(&views, &repeated)), (files, 0.0));
+    // Another way from images to tensors: other features.
+    assert_eq!(frozen(&cache, &["transform.mean=[0.4, 0.5, 0.5]"]).0.len(), 3);
+}
+
+#[test]
+fn stored_views_are_drawn_alike_after_an_interruption_and_serve_losses_of_two_views() {
+    let fixed = [
+        "model.freeze-trunk=true",
+        "train.feature-cache=none",
+        "train.feature-views=4",
+    ];
+    stopped_and_resumed_equals_whole("proxy-anchor", &fixed, &[(1, 2), (2, 1)]);
+    let loss = train("proxy-anchor", &[&fixed[..], &["loss.self-supervised={}"]].concat());
+    assert!(loss.base.iter().all(|base| base.is_finite() && *base > 0.0));
+    // Each stored view with its own graded augmentations.
+    let graded = [&fixed[..], &["intra-class.source=augmentations"]].concat();
+    stopped_and_resumed_equals_whole("sgar", &graded, &[(2, 1)]);
+}
+
 #[test]
 fn training_ends_when_its_minutes_are_over() {
     let limited = train("proxy-anchor", &["train.max-minutes=0.0001"]);

@@ -83,6 +83,9 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
     if arguments.freeze_trunk {
         layers.insert("model.freeze-trunk", true);
     }
+    if let Some(views) = arguments.views {
+        layers.insert("train.feature-views", views as i64);
+    }
     if let Some(seed) = arguments.seed {
         let seed =
             i64::try_from(seed).map_err(|_| Failure::new(format!("--seed {seed}: expected a number below 2^63")))?;

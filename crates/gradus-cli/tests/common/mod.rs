@@ -10,7 +10,10 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 pub(crate) fn gradus() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_gradus"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gradus"));
+    // What the program keeps for later runs must neither touch the user's own nor come from it.
+    command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    command
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Output {

@@ -1,6 +1,7 @@
 //! Data sets: layouts on disk → a [`Dataset`] of records → a class-disjoint [`Split`] → decoded, augmented host batches.
 
 pub mod dataset;
+pub mod fingerprint;
 pub mod flora;
 pub mod image;
 pub mod inspect;

@@ -8,6 +8,7 @@ mod companion;
 mod error;
 mod labels;
 mod npy;
+mod npy_writer;
 mod parquet;
 mod safetensors;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use labels::{
     write_matrix,
 };
 pub use npy::Matrix;
+pub use npy_writer::MatrixWriter;
 
 use crate::files::write_atomically;
 

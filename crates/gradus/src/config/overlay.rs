@@ -22,6 +22,18 @@ const VARIANTS: &[&str] = &[
     "optimizer.clipping",
 ];
 
+/// Those of them whose variants are sections: a bare name, as in `--set loss=contrastive`, means the defaults of that one.
+const SECTIONS: &[&str] = &[
+    "loss",
+    "miner",
+    "sampler",
+    "sampler.tuples-to-weights.miner",
+    "model.backbone",
+    "teacher.network.backbone",
+    "intra-class.generator",
+    "optimizer.rule",
+];
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -231,14 +243,24 @@ fn merge(base: &mut Table, layer: Table, path: &str) {
         } else {
             format!("{path}.{key}")
         };
+        let value = match value {
+            Value::String(name) if SECTIONS.contains(&here.as_str()) => {
+                Value::Table(Table::from_iter([(name, Value::Table(Table::new()))]))
+            }
+            other => other,
+        };
         match (base.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => {
                 let other_variant = names_a_variant(&here) && new.keys().any(|name| !old.contains_key(name));
                 if other_variant {
-                    *old = new;
-                } else {
-                    merge(old, new, &here);
+                    old.clear();
                 }
+                merge(old, new, &here);
+            }
+            (_, Value::Table(new)) => {
+                let mut table = Table::new();
+                merge(&mut table, new, &here);
+                base.insert(key, Value::Table(table));
             }
             (_, value) => {
                 base.insert(key, value);
@@ -289,6 +311,36 @@ mod tests {
         assert!(
             text.contains("triplet-margin") && !text.contains("proxy-anchor"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_bare_name_of_a_section_means_its_defaults() {
+        for (assignment, part) in [
+            ("loss=contrastive", "[loss.contrastive"),
+            ("miner=multi-similarity", "[miner.multi-similarity"),
+            ("sampler=shuffle", "[sampler.shuffle"),
+            ("model.backbone=mobilenet-v2", "[model.backbone.mobilenet-v2"),
+            ("intra-class.generator=gaussian", "[intra-class.generator.gaussian"),
+            ("optimizer.rule=sgd", "[optimizer.rule.sgd"),
+        ] {
+            let mut layers = Overlay::preset("proxy-anchor").unwrap();
+            layers.set(assignment).unwrap();
+            let text = toml::to_string(&layers.resolve().expect(assignment)).unwrap();
+            assert!(text.contains(part), "{assignment}: {text}");
+        }
+        let mut layers = Overlay::default();
+        layers.set("model.backbone=mobilenet-v3").unwrap();
+        let message = layers.resolve().unwrap_err().to_string();
+        assert!(message.contains("did you mean `mobilenet-v2`?"), "{message}");
+        // The settings that a layer below gave stay.
+        let mut layers = Overlay::default();
+        layers.set("loss.proxy-anchor.alpha=16").unwrap();
+        layers.set("loss=proxy-anchor").unwrap();
+        assert!(
+            toml::to_string(&layers.resolve().unwrap().loss)
+                .unwrap()
+                .contains("alpha = 16")
         );
     }
 

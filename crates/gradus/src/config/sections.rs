@@ -169,6 +169,47 @@ pub struct TrainConfig {
     pub validation_images: usize,
     /// How many checkpoints are kept beside the best one (default 2).
     pub keep_checkpoints: usize,
+    /// Augmented views of every training image whose features are stored when the trunk is frozen (default 1: the image as
+    /// evaluation sees it). Every epoch draws one of them for each image.
+    pub feature_views: usize,
+    /// Where the features of a frozen trunk are kept for later runs with the same trunk, images and transform (default `auto`).
+    pub feature_cache: FeatureCache,
+    /// Most that is kept there, in MiB (default 10240); what was not of use for longest makes room.
+    pub feature_cache_mib: usize,
+}
+
+/// Where features of a frozen trunk are kept: `auto` (`gradus/features` in the user's cache folder), `none` (in memory, for this
+/// run), or a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum FeatureCache {
+    /// In the cache folder of the user (`XDG_CACHE_HOME`, `LOCALAPPDATA` or `HOME/.cache`); in memory where there is none.
+    #[default]
+    Automatic,
+    /// In memory.
+    None,
+    /// In this folder.
+    Folder(PathBuf),
+}
+
+impl From<String> for FeatureCache {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Self::Automatic,
+            "none" => Self::None,
+            _ => Self::Folder(text.into()),
+        }
+    }
+}
+
+impl From<FeatureCache> for String {
+    fn from(cache: FeatureCache) -> Self {
+        match cache {
+            FeatureCache::Automatic => "auto".to_owned(),
+            FeatureCache::None => "none".to_owned(),
+            FeatureCache::Folder(folder) => folder.to_string_lossy().into_owned(),
+        }
+    }
 }
 
 impl Default for TrainConfig {
@@ -184,6 +225,9 @@ impl Default for TrainConfig {
             validate_every: 1,
             validation_images: 0,
             keep_checkpoints: 2,
+            feature_views: 1,
+            feature_cache: FeatureCache::Automatic,
+            feature_cache_mib: 10_240,
         }
     }
 }
@@ -404,10 +448,17 @@ impl Config {
     fn validate_composition(&self) -> Result<(), String> {
         let (name, accepts) = (self.loss.name(), self.loss.accepts());
         let two_views = accepts.references == Support::Required;
-        if two_views && self.model.freeze_trunk {
+        let views = self.train.feature_views;
+        if views == 0 || (views > 1 && !self.model.freeze_trunk) {
+            return Err(format!(
+                "train.feature-views is {views}: expected how many views of every image are stored with model.freeze-trunk, and 1 \
+                 without it, where every epoch makes views of its own"
+            ));
+        }
+        if two_views && self.model.freeze_trunk && views < 2 {
             return Err(format!(
                 "loss.{name} compares two augmented views of every image, but model.freeze-trunk trains on stored features, \
-                 which have one: choose another loss, or train without --freeze-trunk"
+                 which have one: add --views 8, choose another loss, or train without --freeze-trunk"
             ));
         }
         match (&self.miner, accepts.mined) {

@@ -277,14 +277,17 @@ impl Embedder {
     /// the last block.
     #[must_use]
     pub fn is_trainable(&self, path: &str) -> bool {
-        if path.ends_with(".running_mean") || path.ends_with(".running_var") {
-            return false;
-        }
+        !(path.ends_with(".running_mean") || path.ends_with(".running_var") || self.is_frozen(path))
+    }
+
+    /// Whether a parameter or running statistic belongs to a part that training leaves as it is.
+    #[must_use]
+    pub fn is_frozen(&self, path: &str) -> bool {
         if path.starts_with("pooling.") {
-            return self.frozen_blocks < self.blocks();
+            return self.frozen_blocks >= self.blocks();
         }
         let Some(name) = path.strip_prefix("trunk.") else {
-            return true;
+            return false;
         };
         // Burn's own paths carry the variant of the enum, which starts with a capital; no field does.
         let name = match name.split_once('.') {
@@ -294,6 +297,6 @@ impl Embedder {
         self.trunk
             .backbone()
             .block_of(name)
-            .is_none_or(|block| block >= self.frozen_blocks)
+            .is_some_and(|block| block < self.frozen_blocks)
     }
 }

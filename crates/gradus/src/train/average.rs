@@ -5,21 +5,24 @@ use std::collections::BTreeMap;
 use crate::state::ModulePath;
 use crate::tensor::{Module, ModuleMapper, ModuleVisitor, Param, Tensor};
 
-/// a = a + (1 - decay) · (p - a) for every float parameter and running statistic.
+/// a = a + (1 - decay) · (p - a) for every float parameter and running statistic but those whose dotted path `stays` names:
+/// they never changed, so their average is what they are.
 ///
 /// # Panics
 /// If the two modules do not have the same parameters: they are always clones of one.
 #[must_use]
-pub fn update<M: Module>(average: M, current: &M, decay: f64) -> M {
+pub fn update<M: Module>(average: M, current: &M, decay: f64, stays: impl Fn(&str) -> bool) -> M {
     let mut collect = Collect {
         path: ModulePath::default(),
         values: BTreeMap::new(),
+        stays: &stays,
     };
     current.visit(&mut collect);
     let mut blend = Blend {
         path: ModulePath::default(),
         values: collect.values,
         decay,
+        stays: &stays,
     };
     average.map(&mut blend)
 }
@@ -32,12 +35,13 @@ pub fn warmed_up(decay: f64, updates: usize) -> f64 {
     decay.min((1.0 + updates) / (10.0 + updates))
 }
 
-struct Collect {
+struct Collect<'a> {
     path: ModulePath,
     values: BTreeMap<String, Tensor<1>>,
+    stays: &'a dyn Fn(&str) -> bool,
 }
 
-impl ModuleVisitor for Collect {
+impl ModuleVisitor for Collect<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
@@ -47,19 +51,24 @@ impl ModuleVisitor for Collect {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.dotted();
+        if (self.stays)(&path) {
+            return;
+        }
         let value = param.val().without_autodiff();
         let count = value.dims().iter().product::<usize>();
-        self.values.insert(self.path.dotted(), value.reshape([count]));
+        self.values.insert(path, value.reshape([count]));
     }
 }
 
-struct Blend {
+struct Blend<'a> {
     path: ModulePath,
     values: BTreeMap<String, Tensor<1>>,
     decay: f64,
+    stays: &'a dyn Fn(&str) -> bool,
 }
 
-impl ModuleMapper for Blend {
+impl ModuleMapper for Blend<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
@@ -69,13 +78,17 @@ impl ModuleMapper for Blend {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.dotted();
+        if (self.stays)(&path) {
+            return param;
+        }
         let (id, tensor, mapper) = param.consume();
         let current = self
             .values
-            .remove(&self.path.dotted())
+            .remove(&path)
             .expect("the average is a clone of the averaged module");
         let shape = tensor.dims();
-        // In this form a parameter that stays (a frozen trunk's) stays to the last bit.
+        // In this form a parameter that does not change stays to the last bit.
         let tensor = tensor.without_autodiff();
         let step = (current.reshape(shape) - tensor.clone()).mul_scalar(1.0 - self.decay);
         let blended = tensor + step;

@@ -9,6 +9,7 @@ use gradus_core::data::transform::Transform;
 
 use super::error::TrainError;
 use super::events::{Event, Observer};
+use super::frozen::FrozenFeatures;
 use crate::config::Config;
 use crate::models::{Embedder, Mode as ForwardMode};
 use crate::tensor::{Device, Tensor, TensorData};
@@ -26,6 +27,8 @@ pub struct Images {
     pub threads: usize,
     /// Images per forward pass.
     pub batch_size: usize,
+    /// Features of the frozen trunk that every network embedding these images shares, if they were computed already.
+    pub frozen: Option<Arc<FrozenFeatures>>,
 }
 
 impl Images {
@@ -43,6 +46,7 @@ impl Images {
             cache: Arc::clone(cache),
             threads: config.data.threads,
             batch_size: config.evaluation.batch_size,
+            frozen: None,
         })
     }
 
@@ -118,27 +122,24 @@ pub fn embed(
 ) -> Result<EmbeddingSet, TrainError> {
     let embedder = crate::tensor::Module::valid(embedder);
     let device = device_of(&embedder);
-    let batches: Vec<Vec<usize>> = indices
-        .chunks(images.batch_size.max(1))
-        .map(<[usize]>::to_vec)
-        .collect();
-    let loader = images.load(batches, Mode::Evaluate, 0);
     let mut values = Vec::new();
-    let mut done = 0;
-    for batch in loader {
-        let batch = batch?;
-        let features = embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate);
+    let mut take = |features: Tensor<2>| {
         let rows = match output {
             Output::Features => features,
             Output::Embedding => embedder.head(features),
         };
         values.extend(to_host(rows)?);
-        done += batch.items.len();
-        observer.on(&Event::Progress {
-            what: what.to_owned(),
-            done,
-            total: indices.len(),
-        });
+        Ok(())
+    };
+    match images.frozen.as_ref().filter(|frozen| frozen.covers(indices)) {
+        Some(frozen) => {
+            for items in indices.chunks(FEATURES_AT_A_TIME) {
+                take(frozen.of(items, &device)?)?;
+            }
+        }
+        None => each_batch(images, indices, Mode::Evaluate, 0, what, observer, |batch| {
+            take(embedder.features(images_to_device(batch, &device), ForwardMode::Evaluate))
+        })?,
     }
     let dim = match output {
         Output::Embedding => embedder.dim(),
@@ -153,51 +154,80 @@ pub fn embed(
     })
 }
 
-/// Features of one training view of each item, and of its graded augmentations: `[items, features]` and
-/// `[items, levels, features]`.
-///
-/// # Errors
-/// If an image cannot be loaded or the device fails.
-pub fn graded_features(
+/// Rows of stored features that go through the head together.
+const FEATURES_AT_A_TIME: usize = 4096;
+
+/// Hands the pooled features of items as evaluation sees them to `sink`, in the order of `indices`.
+pub(super) fn features(
     embedder: &Embedder,
     images: &Images,
     indices: &[usize],
-    levels: usize,
-    seed: u64,
+    what: &str,
     observer: &mut dyn Observer,
-) -> Result<(Vec<f32>, Vec<f32>), TrainError> {
+    sink: &mut dyn FnMut(&[f32]) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
     let embedder = crate::tensor::Module::valid(embedder);
     let device = device_of(&embedder);
-    let batches: Vec<Vec<usize>> = indices
-        .chunks(images.batch_size.max(1))
-        .map(<[usize]>::to_vec)
-        .collect();
-    let (mut plain, mut graded) = (Vec::new(), Vec::new());
-    let mut done = 0;
-    for batch in images.load(
-        batches,
-        Mode::Train {
-            epoch: 0,
-            graded_levels: Some(levels),
-        },
-        seed,
-    ) {
-        let batch = batch?;
-        plain.extend(to_host(
-            embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate),
-        )?);
-        if let Some(views) = graded_to_device(&batch, levels, &device) {
-            graded.extend(to_host(embedder.features(views, ForwardMode::Evaluate))?);
+    each_batch(images, indices, Mode::Evaluate, 0, what, observer, |batch| {
+        let features = embedder.features(images_to_device(batch, &device), ForwardMode::Evaluate);
+        sink(&to_host(features)?)
+    })
+}
+
+/// Hands the pooled features of one training view of each item to `sink`, each followed by those of its graded augmentations,
+/// in the order of `indices`.
+#[expect(clippy::too_many_arguments, reason = "what is seen, how, and where it goes")]
+pub(super) fn view_features(
+    embedder: &Embedder,
+    images: &Images,
+    indices: &[usize],
+    [seed, epoch]: [u64; 2],
+    graded_levels: Option<usize>,
+    what: &str,
+    observer: &mut dyn Observer,
+    sink: &mut dyn FnMut(&[f32]) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    let embedder = crate::tensor::Module::valid(embedder);
+    let (device, width) = (device_of(&embedder), embedder.feature_width());
+    let levels = graded_levels.unwrap_or(0);
+    let mode = Mode::Train { epoch, graded_levels };
+    each_batch(images, indices, mode, seed, what, observer, |batch| {
+        let run = |views: Tensor<4>| to_host(embedder.features(views, ForwardMode::Evaluate));
+        let plain = run(images_to_device(batch, &device))?;
+        let graded = match graded_to_device(batch, levels, &device) {
+            Some(views) => run(views)?,
+            None => Vec::new(),
+        };
+        for (row, plain) in plain.chunks_exact(width).enumerate() {
+            sink(plain)?;
+            sink(&graded[row * levels * width..(row + 1) * levels * width])?;
         }
+        Ok(())
+    })
+}
+
+fn each_batch(
+    images: &Images,
+    indices: &[usize],
+    mode: Mode,
+    seed: u64,
+    what: &str,
+    observer: &mut dyn Observer,
+    mut work: impl FnMut(&HostBatch) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    let batches = indices.chunks(images.batch_size.max(1)).map(<[usize]>::to_vec);
+    let mut done = 0;
+    for batch in images.load(batches.collect(), mode, seed) {
+        let batch = batch?;
+        work(&batch)?;
         done += batch.items.len();
-        let what = "features of graded augmentations".to_owned();
         observer.on(&Event::Progress {
-            what,
+            what: what.to_owned(),
             done,
             total: indices.len(),
         });
     }
-    Ok((plain, graded))
+    Ok(())
 }
 
 fn device_of(embedder: &Embedder) -> Device {

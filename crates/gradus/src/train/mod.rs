@@ -9,7 +9,7 @@ pub mod collapse;
 pub mod embed;
 pub mod error;
 pub mod events;
-mod frozen;
+pub mod frozen;
 mod gradient_cache;
 pub mod gradients;
 pub mod memory;

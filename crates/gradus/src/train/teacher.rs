@@ -122,7 +122,7 @@ impl Teacher {
     pub fn follow(self, student: &Embedder) -> Self {
         match self.moving {
             Some(decay) => Self {
-                network: average::update(self.network, student, decay),
+                network: average::update(self.network, student, decay, |path| student.is_frozen(path)),
                 ..self
             },
             None => self,

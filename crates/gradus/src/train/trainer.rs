@@ -1,6 +1,6 @@
 //! A whole run, from the configuration to the measured result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use super::checkpoint::{self, Arrays, Position};
 use super::embed::{self, Images, Output};
 use super::error::TrainError;
 use super::events::{Event, Observer};
-use super::frozen::FrozenFeatures;
+use super::frozen::{FrozenFeatures, Wanted};
 use super::memory::{self, Memory};
 use super::objective::{MetricModel, NetworkInput, Seen, StepInput};
 use super::optimizer::Optimizer;
@@ -70,7 +70,6 @@ pub struct Trainer<'a> {
     teacher: Option<Teacher>,
     statistics: Option<ClassStatistics>,
     memory: Option<Memory>,
-    frozen: Option<FrozenFeatures>,
     position: Position,
     resumed: bool,
     clock: Instant,
@@ -136,7 +135,6 @@ impl<'a> Trainer<'a> {
                 _ => None,
             },
             memory: config.memory.clone().map(Memory::new),
-            frozen: None,
             position: Position::default(),
             resumed: checkpoint.is_some(),
             clock,
@@ -164,6 +162,7 @@ impl<'a> Trainer<'a> {
             test_images: self.data.test.len(),
         })?;
         let mut model = model;
+        self.prepare_frozen(&model.embedder, observer)?;
         let principal = self.config.model.initial == HeadStart::Pca && self.config.model.head == HeadConfig::Linear;
         let class_means = self.config.train.proxies == ProxyStart::ClassMeans && model.loss.has_proxies();
         if principal || class_means {
@@ -188,7 +187,6 @@ impl<'a> Trainer<'a> {
             self.teacher = Some(self.new_teacher(&network));
         }
         self.average = self.averages().then(|| model.embedder.valid());
-        self.prepare_frozen(&model.embedder, observer)?;
         self.model = Some(model);
         self.save_checkpoint()
     }
@@ -309,16 +307,27 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// With a frozen trunk, its features of all training and validation images, computed once.
+    /// With a frozen trunk, its features of all images of the run, computed once.
     fn prepare_frozen(&mut self, embedder: &Embedder, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        if self.config.model.freeze_trunk && self.config.train.epochs > 0 {
-            let (images, data) = (&self.images, self.data);
-            let levels = self.config.intra_class.graded_levels();
-            let (train, validation) = (&data.train, &data.validation);
-            let frozen =
-                FrozenFeatures::compute(embedder, images, train, validation, levels, self.config.seed, observer)?;
-            self.frozen = Some(frozen);
+        if !self.config.model.freeze_trunk {
+            return Ok(());
         }
+        let data = self.data;
+        let (train, validation) = (data.train.iter(), data.validation.iter());
+        let all: BTreeSet<usize> = train.chain(validation).copied().chain(data.test.items()).collect();
+        let all: Vec<usize> = all.into_iter().collect();
+        let (images, config) = (&self.images, self.config);
+        // A run that only measures the start needs no features of training images, but takes those that are there.
+        self.images.frozen = if config.train.epochs == 0 {
+            FrozenFeatures::stored(embedder, images, &all, config)?
+        } else {
+            let wanted = Wanted {
+                train: &data.train,
+                all: &all,
+            };
+            Some(FrozenFeatures::compute(embedder, images, wanted, config, observer)?)
+        }
+        .map(Arc::new);
         Ok(())
     }
 
@@ -398,7 +407,8 @@ impl<'a> Trainer<'a> {
             .iter()
             .map(|batch| batch.iter().map(|&row| self.data.train_labels[row]).collect())
             .collect();
-        let mut loader = self.frozen.is_none().then(|| {
+        let frozen = self.images.frozen.clone();
+        let mut loader = frozen.is_none().then(|| {
             let graded_levels = self.config.intra_class.graded_levels();
             let views = batches.iter().map(|batch| items(batch).repeat(self.views()));
             self.images.load_after(
@@ -418,8 +428,8 @@ impl<'a> Trainer<'a> {
                     Some(batch) => self.input_of_images(&batch?, items.len()),
                     None => return Err(TrainError::Data("the loader ended before the epoch did".to_owned())),
                 },
-                None => match &self.frozen {
-                    Some(frozen) => self.input_of_features(frozen, items),
+                None => match &frozen {
+                    Some(frozen) => self.input_of_features(frozen, items, epoch)?,
                     None => return Err(TrainError::Data("there is neither a loader nor features".to_owned())),
                 },
             };
@@ -521,7 +531,8 @@ impl<'a> Trainer<'a> {
     fn follow(&mut self, student: &Embedder, updates: usize) {
         if let Some(average) = self.average.take() {
             let decay = average::warmed_up(self.config.train.weight_average, updates);
-            self.average = Some(average::update(average, student, decay));
+            let stays = |path: &str| student.is_frozen(path);
+            self.average = Some(average::update(average, student, decay, stays));
         }
         self.teacher = self.teacher.take().map(|teacher| teacher.follow(student));
     }
@@ -547,13 +558,24 @@ impl<'a> Trainer<'a> {
         (Seen { rows, graded }, teacher)
     }
 
-    fn input_of_features(&self, frozen: &FrozenFeatures, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
+    /// The same from stored features.
+    fn input_of_features(
+        &self,
+        frozen: &FrozenFeatures,
+        items: &[usize],
+        epoch: usize,
+    ) -> Result<(Seen, Option<Tensor<2>>), TrainError> {
         let device = self.device.clone().autodiff();
-        let features = frozen.of(items, &device);
-        let teacher = self.teacher.as_ref().map(|teacher| teacher.judge(features.clone()));
-        let rows = NetworkInput::Features(features);
-        let graded = frozen.graded_of(items, &device).map(NetworkInput::Features);
-        (Seen { rows, graded }, teacher)
+        let draw = derive(
+            self.config.seed,
+            &[purpose::AUGMENT, epoch as u64, self.position.step as u64],
+        );
+        let (features, graded) = frozen.training(items, self.views(), draw, &device)?;
+        let first = || features.clone().narrow(0, 0, items.len());
+        let teacher = self.teacher.as_ref().map(|teacher| teacher.judge(first()));
+        let rows = NetworkInput::Features(features.clone());
+        let graded = graded.map(NetworkInput::Features);
+        Ok((Seen { rows, graded }, teacher))
     }
 
     /// Class means and variances for the generators that need them, every few epochs.
@@ -574,18 +596,7 @@ impl<'a> Trainer<'a> {
     /// The embeddings of the training images as the network gives them now.
     fn training_embeddings(&self, what: &str, observer: &mut dyn Observer) -> Result<Option<EmbeddingSet>, TrainError> {
         let Some(model) = &self.model else { return Ok(None) };
-        let embeddings = match &self.frozen {
-            Some(frozen) => {
-                let set = EmbeddingSet {
-                    dim: frozen.width(),
-                    values: frozen.rows_of(&self.data.train),
-                    labels: self.data.train_labels.clone(),
-                    ids: vec![String::new(); self.data.train.len()],
-                };
-                self.head_of(&model.embedder, &set)?
-            }
-            None => self.embed_training(&model.embedder, Output::Embedding, what, observer)?,
-        };
+        let embeddings = self.embed_training(&model.embedder, Output::Embedding, what, observer)?;
         Ok(Some(embeddings))
     }
 
