@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use gradus_kernels::{Implementation, set_implementation};
+
 pub use crate::tensor::Device;
 
 /// Where to compute, as written by the user: `auto`, `cpu`, `cuda`, `cuda:1`, `wgpu`, `wgpu:0`.
@@ -82,6 +84,41 @@ impl DeviceChoice {
             Self::Cuda(number) => cuda(number),
             Self::Wgpu(number) => wgpu(number),
         }
+    }
+}
+
+/// Which code runs convolutions and normalisation on the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernels {
+    /// gradus' own.
+    #[default]
+    Own,
+    /// Plain Burn, the reference to compare with.
+    Stock,
+}
+
+/// Section `[device]`: where to compute, and with which kernels; `device = "cpu"` says only where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Where (default `auto`).
+    pub on: DeviceChoice,
+    /// With which kernels (default `own`); a choice for the whole process.
+    pub kernels: Kernels,
+}
+
+impl DeviceConfig {
+    /// Chooses the kernels and gives the device, without autodiff.
+    ///
+    /// # Errors
+    /// Those of [`DeviceChoice::resolve`].
+    pub fn resolve(self) -> Result<Device, String> {
+        set_implementation(match self.kernels {
+            Kernels::Own => Implementation::Own,
+            Kernels::Stock => Implementation::Stock,
+        });
+        self.on.resolve()
     }
 }
 

@@ -171,6 +171,38 @@ fn cached_gradients_are_the_plain_ones() {
 }
 
 #[test]
+fn accumulated_gradients_are_their_mean_and_survive_an_interruption() {
+    let fixed = [
+        "model.freeze-batch-norm=true",
+        "optimizer.rule.sgd.momentum=0",
+        "optimizer.rate=1e-6",
+        "optimizer.criterion-factor=1",
+        "optimizer.warm-up-epochs=0",
+        "optimizer.clipping=none",
+        "train.weight-average=0",
+        "train.max-batches=2",
+        "train.epochs=1",
+    ];
+    let moved = |more: &[&str]| {
+        let [start, end] =
+            [&["train.epochs=0"][..], &[]].map(|last| train("proxy-anchor", &[&fixed, more, last].concat()));
+        let pairs = start.weights.iter().zip(&end.weights);
+        pairs.map(|(start, end)| f64::from(end - start)).collect::<Vec<_>>()
+    };
+    // At a small rate two updates are the sum of both gradients; one update of both is their mean.
+    let (apart, together) = (moved(&[]), moved(&["train.accumulation=2"]));
+    let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let differences: Vec<f64> = apart.iter().zip(&together).map(|(a, b)| a - 2.0 * b).collect();
+    assert!(
+        norm(&differences) < 0.05 * norm(&apart),
+        "{} of {}",
+        norm(&differences),
+        norm(&apart)
+    );
+    stopped_and_resumed_equals_whole("proxy-anchor", &["train.accumulation=2"], &[(1, 2), (2, 2)]);
+}
+
+#[test]
 fn a_memory_changes_what_a_batch_is_compared_with() {
     let alone = train("proxy-anchor", &["loss.contrastive={}"]);
     let memory = train("proxy-anchor", &["loss.contrastive={}", "memory.size=12"]);

@@ -247,6 +247,8 @@ fn merge(base: &mut Table, layer: Table, path: &str) {
             Value::String(name) if SECTIONS.contains(&here.as_str()) => {
                 Value::Table(Table::from_iter([(name, Value::Table(Table::new()))]))
             }
+            // `device = "cpu"` says where; the kernels are another key.
+            Value::String(name) if here == "device" => Value::Table(Table::from_iter([("on".to_owned(), name.into())])),
             other => other,
         };
         match (base.get_mut(&key), value) {
@@ -333,6 +335,14 @@ mod tests {
         layers.set("model.backbone=mobilenet-v3").unwrap();
         let message = layers.resolve().unwrap_err().to_string();
         assert!(message.contains("did you mean `mobilenet-v2`?"), "{message}");
+        let mut layers = Overlay::default();
+        layers.set("device.kernels=stock").unwrap();
+        layers.set("device=cpu").unwrap();
+        let text = toml::to_string(&layers.resolve().unwrap().device).unwrap();
+        assert!(
+            text.contains("on = \"cpu\"") && text.contains("kernels = \"stock\""),
+            "{text}"
+        );
         // The settings that a layer below gave stay.
         let mut layers = Overlay::default();
         layers.set("loss.proxy-anchor.alpha=16").unwrap();

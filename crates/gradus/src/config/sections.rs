@@ -10,7 +10,7 @@ use gradus_core::miners::MinerConfig;
 use gradus_core::samplers::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::device::DeviceChoice;
+use crate::device::DeviceConfig;
 use crate::intra_class::IntraClassConfig;
 use crate::losses::{LossConfig, Support};
 use crate::models::ModelConfig;
@@ -27,7 +27,7 @@ pub struct Config {
     /// The preset the configuration started from (default `gradus`); recorded only, its values are in the tree.
     pub preset: String,
     /// Where to compute (default `auto`).
-    pub device: DeviceChoice,
+    pub device: DeviceConfig,
     /// Which images, which classes.
     pub data: DataConfig,
     /// How images become tensors.
@@ -155,6 +155,9 @@ pub struct TrainConfig {
     /// Images in one pass through the network (default 0: the whole batch). With fewer than a batch, gradients are cached
     /// (Gao et al., 2021): every image passes twice, and the batch can be far larger than memory.
     pub gradient_cache: usize,
+    /// Batches whose gradients are averaged before the parameters are updated (default 1). Unlike with `gradient-cache`, items of
+    /// different batches are not compared with each other.
+    pub accumulation: usize,
     /// How proxies start (default `class-means`).
     pub proxies: ProxyStart,
     /// Decay per step of a moving average of the weights that is evaluated and saved instead (default 0.99; 0: none). It rises
@@ -219,6 +222,7 @@ impl Default for TrainConfig {
             max_batches: 0,
             max_minutes: 0.0,
             gradient_cache: 0,
+            accumulation: 1,
             proxies: ProxyStart::ClassMeans,
             weight_average: 0.99,
             early_stopping: None,
@@ -448,6 +452,9 @@ impl Config {
     fn validate_composition(&self) -> Result<(), String> {
         let (name, accepts) = (self.loss.name(), self.loss.accepts());
         let two_views = accepts.references == Support::Required;
+        if self.train.accumulation == 0 {
+            return Err("train.accumulation is 0: expected how many batches make one update, 1 or more".to_owned());
+        }
         let views = self.train.feature_views;
         if views == 0 || (views > 1 && !self.model.freeze_trunk) {
             return Err(format!(

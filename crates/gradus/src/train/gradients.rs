@@ -63,6 +63,15 @@ impl ParameterGradients {
         self
     }
 
+    /// All gradients times a number.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        for gradient in self.by_path.values_mut() {
+            *gradient = gradient.clone().mul_scalar(factor);
+        }
+        self
+    }
+
     /// The gradient `[entries]` of a parameter, which is then gone from here.
     pub fn take(&mut self, path: &str) -> Option<Tensor<1>> {
         self.by_path.remove(path)

@@ -41,31 +41,56 @@ impl Rates {
     }
 }
 
-/// Makes one step. The model is moved through; on a loss that is not finite it is lost, the last checkpoint is not.
+/// Gradients of one or several batches that wait for their update.
+#[derive(Debug, Default)]
+pub struct Pending {
+    gradients: ParameterGradients,
+    batches: usize,
+}
+
+impl Pending {
+    /// Takes in the gradients of another batch.
+    #[must_use]
+    pub fn with(self, gradients: ParameterGradients) -> Self {
+        Self {
+            gradients: self.gradients.plus(gradients),
+            batches: self.batches + 1,
+        }
+    }
+}
+
+/// The gradients of one batch.
 ///
 /// # Errors
 /// If the loss is not finite, does not take what it is given, or the device fails.
-pub fn step(
-    model: MetricModel,
-    optimizer: &mut Optimizer,
+pub fn gradients(
+    model: &MetricModel,
     mut input: StepInput<'_>,
-    rates: Rates,
-) -> Result<(MetricModel, StepReport), TrainError> {
+) -> Result<(ParameterGradients, StepReport), TrainError> {
     let (objective, gradients) = match input.rows_per_pass {
-        Some(rows) => gradient_cache::backward(&model, rows, &mut input)?,
+        Some(rows) => gradient_cache::backward(model, rows, &mut input)?,
         None => {
             let embedded = Embedded {
                 rows: input.seen.rows.embed(&model.embedder),
                 graded: input.seen.graded.as_ref().map(|graded| graded.embed(&model.embedder)),
             };
-            let objective = Objective::of(&model, embedded, &mut input)?;
+            let objective = Objective::of(model, embedded, &mut input)?;
             let mut gradients = objective.loss.backward();
-            (objective, ParameterGradients::collect(&model, &mut gradients))
+            (objective, ParameterGradients::collect(model, &mut gradients))
         }
+    };
+    Ok((gradients, objective.report))
+}
+
+/// Updates the model with the mean of the gradients that wait.
+#[must_use]
+pub fn update(model: MetricModel, optimizer: &mut Optimizer, pending: Pending, rates: Rates) -> MetricModel {
+    let gradients = match pending.batches {
+        0 | 1 => pending.gradients,
+        batches => pending.gradients.scaled(1.0 / batches as f64),
     };
     let embedder = model.embedder.clone();
     let rate = |path: &str| rates.of(path, &embedder);
     let scale = optimizer.norm_scale(&gradients, &rate);
-    let model = optimizer.step(model, gradients, scale, &rate);
-    Ok((model, objective.report))
+    optimizer.step(model, gradients, scale, &rate)
 }

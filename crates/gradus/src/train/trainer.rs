@@ -23,7 +23,7 @@ use super::objective::{MetricModel, NetworkInput, Seen, StepInput};
 use super::optimizer::Optimizer;
 use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
-use super::step::{Rates, step};
+use super::step::{self, Pending, Rates};
 use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::config::{Config, ProxyStart, TeacherKind};
@@ -70,6 +70,8 @@ pub struct Trainer<'a> {
     teacher: Option<Teacher>,
     statistics: Option<ClassStatistics>,
     memory: Option<Memory>,
+    /// Gradients that wait for those of further batches.
+    pending: Option<Pending>,
     position: Position,
     resumed: bool,
     clock: Instant,
@@ -135,6 +137,7 @@ impl<'a> Trainer<'a> {
                 _ => None,
             },
             memory: config.memory.clone().map(Memory::new),
+            pending: None,
             position: Position::default(),
             resumed: checkpoint.is_some(),
             clock,
@@ -455,11 +458,19 @@ impl<'a> Trainer<'a> {
                 .take()
                 .ok_or_else(|| TrainError::Device("the model is gone".to_owned()))?;
             let rates = Rates::at(&self.config.optimizer, epoch, progress);
-            let stepped = step(model, &mut self.optimizer, input, rates);
-            let (model, report) = stepped.map_err(|error| self.with_place(error, items))?;
-            self.follow(&model.embedder, epoch * steps + self.position.step);
-            self.model = Some(model);
+            let (gradients, report) = step::gradients(&model, input).map_err(|error| self.with_place(error, items))?;
+            let pending = self.pending.take().unwrap_or_default().with(gradients);
+            let together = self.config.train.accumulation;
             self.position.step += 1;
+            if self.position.step.is_multiple_of(together) || self.position.step == steps {
+                let model = step::update(model, &mut self.optimizer, pending, rates);
+                let made = (self.position.step - 1) / together;
+                self.follow(&model.embedder, epoch * steps.div_ceil(together) + made);
+                self.model = Some(model);
+            } else {
+                self.pending = Some(pending);
+                self.model = Some(model);
+            }
             self.add("loss", report.loss);
             self.add("base", report.base);
             for (name, value) in &report.values {
@@ -479,11 +490,13 @@ impl<'a> Trainer<'a> {
             if self.is_out_of_time() {
                 break;
             }
-            if interrupted.load(Ordering::Relaxed) && self.position.step < steps {
+            // Gradients that wait for their update are not saved: a moment later there are none.
+            if interrupted.load(Ordering::Relaxed) && self.position.step < steps && self.pending.is_none() {
                 self.save_checkpoint()?;
                 return Err(self.interrupted());
             }
         }
+        self.pending = None;
         self.end_epoch(last, observer)?;
         if interrupted.load(Ordering::Relaxed) && self.position.epoch < self.config.train.epochs {
             return Err(self.interrupted());

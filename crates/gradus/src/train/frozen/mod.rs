@@ -225,8 +225,8 @@ fn describe_trunk(embedder: &Embedder, config: &Config) -> Result<String, TrainE
         "features of gradus {} ({VERSION})\ndevice = {} {:?}\nweights = {weights}\npooling = {:?}\nnormalise-features = {}\n\
          [backbone]\n{}[transform]\n{}",
         env!("CARGO_PKG_VERSION"),
-        config.device,
-        gradus_kernels::implementation(),
+        config.device.on,
+        config.device.kernels,
         model.pooling,
         model.normalise_features,
         text(toml::to_string(&model.backbone))?,
