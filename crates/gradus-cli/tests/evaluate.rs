@@ -367,7 +367,7 @@ fn bad_input_is_refused_in_words() {
 fn labels_may_be_levels_of_a_hierarchy() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let values: Vec<u8> = [[1.0_f32, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]]
+    let values: Vec<u8> = [[1.0_f32, 0.0], [0.8, 0.6], [-1.0, 0.0], [0.0, 1.0]]
         .as_flattened()
         .iter()
         .flat_map(|value| value.to_le_bytes())
@@ -386,8 +386,8 @@ fn labels_may_be_levels_of_a_hierarchy() {
         "1",
     ];
     let found = json(&[&fixed[..], &["--label-kind", "hierarchy", "--json"]].concat());
-    // What rows 0, 1 and 3 find first: half of what they could, what they could (a half), nothing; row 2 has nothing to find.
-    let expected = (0.5 + 1.0 + 0.0) / 4.0;
+    // Row 0 finds half of what it could first, row 1 all (a half), row 3 half; row 2 has nothing to find.
+    let expected = (0.5 + 1.0 + 0.0 + 0.5) / 4.0;
     assert!((found["ndcg@1"].as_f64().unwrap() - expected).abs() < 1e-9, "{found}");
     let message = refused(&fixed);
     assert!(
