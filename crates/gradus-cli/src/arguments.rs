@@ -202,8 +202,10 @@ pub(crate) struct Compare {
   gradus evaluate --embeddings E.npy --labels L.npy --factors F.csv --circular angle:360 --explain
   gradus evaluate --labels L.npy --clusters C.npy --json
 
-Embeddings come in .npy (f2, f4, f8), .npz, .safetensors or .parquet (columns embedding and label); labels are integers [rows], or 0 \
-and 1 [rows, labels] where a row has several. Files that do not fit into --memory are read in blocks (.npy).")]
+Embeddings come in .npy (f2, f4, f8), .npz, .safetensors or .parquet (columns embedding and label); labels are integers [rows], 0 \
+and 1 [rows, labels] where a row has several, or, with --label-kind hierarchy, [rows, levels]. Of several arrays in a .npz or \
+.safetensors file, the one is taken that is called as the option is (embeddings, labels, cameras, clusters, …). Files that do not \
+fit into --memory are read in blocks (.npy).")]
 pub(crate) struct Evaluate {
     /// Run folder: embeds the test classes of its data set
     #[arg(
@@ -221,19 +223,22 @@ pub(crate) struct Evaluate {
     /// Their labels [default: those in the file of embeddings]
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     pub(crate) labels: Option<PathBuf>,
+    /// What the labels are [default: a vector is classes, a matrix of 0 and 1 several labels]
+    #[arg(long, value_enum, value_name = "KIND", requires = "embeddings")]
+    pub(crate) label_kind: Option<LabelKind>,
     /// Embeddings that are searched
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) gallery_embeddings: Option<PathBuf>,
     /// Their labels
     #[arg(long, value_name = "FILE", requires = "gallery_embeddings")]
     pub(crate) gallery_labels: Option<PathBuf>,
-    /// Camera of each query (.npy of integers): rows of the same label and camera are left out (re-identification)
+    /// Camera of each query (integers): rows of the same label and camera are left out (re-identification)
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) cameras: Option<PathBuf>,
     /// Camera of each row of the gallery
     #[arg(long, value_name = "FILE", requires = "cameras", requires = "gallery_embeddings")]
     pub(crate) gallery_cameras: Option<PathBuf>,
-    /// Known factors of each query, such as a pose: .csv with a heading, or .npy [rows, factors]
+    /// Known factors of each query, such as a pose: .csv with a heading, or an array [rows, factors]
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) factors: Option<PathBuf>,
     /// A factor that closes on itself, with its period, such as angle:360 (repeatable)
@@ -242,14 +247,14 @@ pub(crate) struct Evaluate {
     /// Embeddings of the same queries in a space to compare with
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) reference_embeddings: Option<PathBuf>,
-    /// Clusters that are given (.npy of integers), scored against --labels: NMI, AMI, F1
+    /// Clusters that are given (integers), scored against --labels: NMI, AMI, F1
     #[arg(
         long,
         value_name = "FILE",
         requires = "labels",
         conflicts_with_all = [
-            "run", "embeddings", "data", "metrics", "k", "per_class", "bootstrap", "memory", "explain", "query_expansion",
-            "database_augmentation", "whitening", "re_ranking"
+            "run", "embeddings", "label_kind", "data", "metrics", "k", "per_class", "bootstrap", "memory", "explain",
+            "query_expansion", "database_augmentation", "whitening", "re_ranking"
         ]
     )]
     pub(crate) clusters: Option<PathBuf>,
@@ -274,7 +279,7 @@ pub(crate) struct Evaluate {
     /// Means of each class and over classes (macro), with the result or to FILE (.csv)
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub(crate) per_class: Option<PathBuf>,
-    /// Category of each query (.npy of integers): means of each category and over categories
+    /// Category of each query (integers): means of each category and over categories
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) categories: Option<PathBuf>,
     /// Resamples of the queries for 95 % intervals
@@ -377,10 +382,10 @@ fn bytes(text: &str) -> Result<usize, String> {
 The rows are taken as they are; --normalize brings them to unit length first. With labels, NMI, AMI, pairwise F1 and purity are \
 printed as well. The result depends on the seed, not on the number of threads.")]
 pub(crate) struct Cluster {
-    /// Embeddings, a floating-point matrix [rows, width] in .npy
+    /// Embeddings, a floating-point matrix [rows, width] in .npy, .npz or .safetensors
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: PathBuf,
-    /// Class of each of them, an integer vector [rows] in .npy
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
     /// Clusters
@@ -425,10 +430,11 @@ pub(crate) struct FewShot {
     pub(crate) run: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataFlags,
-    /// Embeddings instead of a run, a floating-point matrix [rows, width] in .npy; rows are brought to unit length
+    /// Embeddings instead of a run, a floating-point matrix [rows, width] in .npy, .npz or .safetensors; rows are brought to
+    /// unit length
     #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "layout", "train_classes", "test_classes", "max_bad_images"])]
     pub(crate) embeddings: Option<PathBuf>,
-    /// Class of each of them, an integer vector [rows] in .npy
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) labels: Option<PathBuf>,
     /// Classes of an episode
@@ -495,10 +501,11 @@ pub(crate) struct Loss {
     /// Loss: see `gradus list losses`
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Embeddings, a floating-point matrix [rows, width] in .npy
+    /// Embeddings, a floating-point matrix [rows, width] in .npy, .npz or .safetensors
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: PathBuf,
-    /// Class of each of them, an integer vector [rows] in .npy; not needed by losses that look at no labels
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors; not needed by losses that look at no
+    /// labels
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
     /// What the labels are
@@ -548,10 +555,10 @@ pub(crate) struct Mine {
     /// Miner: see `gradus list miners`
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Embeddings of the anchors, a floating-point matrix [rows, width] in .npy
+    /// Embeddings of the anchors, a floating-point matrix [rows, width] in .npy, .npz or .safetensors
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: PathBuf,
-    /// Class of each of them, an integer vector [rows] in .npy
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: PathBuf,
     /// What the labels are

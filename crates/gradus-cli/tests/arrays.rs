@@ -219,6 +219,46 @@ fn what_is_no_such_array_is_refused_by_both() {
 }
 
 #[test]
+fn one_file_may_hold_embeddings_and_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rows = embeddings(folder, "e.npy", "<f4", |x| x.to_le_bytes().to_vec());
+    let classes = labels(folder, "y.npy", &[7, 7, 100, 100]);
+    let set = gradus_core::EmbeddingSet {
+        dim: 2,
+        values: ROWS.to_vec(),
+        labels: vec![7, 7, 100, 100],
+        ids: ["a", "b", "c", "d"].map(String::from).to_vec(),
+    };
+    let both = path(folder, "both.safetensors");
+    gradus_core::embeddings::write(&set, Path::new(&both)).unwrap();
+    assert_eq!(mine(&both, &both), mine(&rows, &classes));
+    assert_eq!(
+        loss("contrastive", &both, &both, &[]),
+        loss("contrastive", &rows, &classes, &[])
+    );
+    let clustered = |rows: &str, labels: &str| {
+        json(&[
+            "cluster",
+            "--embeddings",
+            rows,
+            "--labels",
+            labels,
+            "--clusters",
+            "2",
+            "--json",
+        ])
+    };
+    assert_eq!(clustered(&both, &both), clustered(&rows, &classes));
+    // Embeddings are not taken for parameters, nor labels for cameras.
+    let fixed = ["--embeddings", &rows, "--labels", &classes];
+    let message = refused(&[&["loss", "--name", "arcface", "--parameters", &both], &fixed[..]].concat());
+    assert!(message.contains("called parameters"), "{message}");
+    let message = refused(&[&["evaluate", "--cameras", &both], &fixed[..]].concat());
+    assert!(message.contains("called cameras"), "{message}");
+}
+
+#[test]
 fn nothing_is_reduced_where_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -362,3 +362,48 @@ fn bad_input_is_refused_in_words() {
     let message = refused(&["evaluate", "--embeddings", &embeddings]);
     assert!(message.contains("--labels"), "{message}");
 }
+
+#[test]
+fn labels_may_be_levels_of_a_hierarchy() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let values: Vec<u8> = [[1.0_f32, 0.0], [0.8, 0.6], [-1.0, 0.0], [0.0, 1.0]]
+        .as_flattened()
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let embeddings = npy(folder, "e.npy", "<f4", "(4, 2)", &values);
+    let levels = npy(folder, "levels.npy", "|u1", "(4, 2)", &[4, 1, 4, 2, 3, 1, 4, 1]);
+    let fixed = [
+        "evaluate",
+        "--embeddings",
+        &embeddings,
+        "--labels",
+        &levels,
+        "--metrics",
+        "ndcg",
+        "--k",
+        "1",
+    ];
+    let found = json(&[&fixed[..], &["--label-kind", "hierarchy", "--json"]].concat());
+    // Row 0 finds half of what it could first, row 1 all (a half), row 3 half; row 2 has nothing to find.
+    let expected = (0.5 + 1.0 + 0.0 + 0.5) / 4.0;
+    assert!((found["ndcg@1"].as_f64().unwrap() - expected).abs() < 1e-9, "{found}");
+    let message = refused(&fixed);
+    assert!(
+        message.contains("row 0 column 0 is 4") && message.contains("hierarchy"),
+        "{message}"
+    );
+    let message = refused(&[&fixed[..], &["--label-kind", "classes"]].concat());
+    assert!(message.contains("vector [rows]"), "{message}");
+    let message = refused(&[
+        "evaluate",
+        "--labels",
+        &levels,
+        "--clusters",
+        &levels,
+        "--label-kind",
+        "hierarchy",
+    ]);
+    assert!(message.contains("--label-kind"), "{message}");
+}

@@ -193,7 +193,7 @@ fn labels_of(
         }
         return Ok(Labels::from((0..count as u32).collect::<Vec<u32>>()));
     };
-    let labels = read_item_labels(path, kind)?;
+    let labels = read_item_labels(path, Some(kind))?;
     if labels.len() != count {
         return Err(Failure::new(format!(
             "{} holds {count} embeddings, but {} holds {} labels: one label for each embedding is needed",

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Mine) -> Outcome {
 /// Width, rows and labels that belong together.
 fn labelled(embeddings: &Path, labels: &Path, kind: LabelKind) -> Result<(usize, Vec<f64>, Labels), Failure> {
     let (dim, rows) = read_matrix(embeddings)?;
-    let known = read_item_labels(labels, kind)?;
+    let known = read_item_labels(labels, Some(kind))?;
     let count = rows.len() / dim;
     if known.len() != count {
         return Err(Failure::new(format!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum EmbeddingFileError {
     /// The extension names no format.
-    #[error("{}: the extension \"{extension}\" names no format of embeddings; use .npy, .safetensors or .parquet (`gradus evaluate` also reads .npz)", path.display())]
+    #[error("{}: the extension \"{extension}\" names no format of embeddings; use .npy, .safetensors or .parquet (.npz can be read as well, but not written)", path.display())]
     UnknownFormat {
         /// The path.
         path: PathBuf,

@@ -1,11 +1,11 @@
-//! Labels and matrices on their own, as NumPy writes them: what `gradus mine` and `gradus loss` read.
+//! What is known of items, in files: classes, several labels, levels of a hierarchy.
 
 use std::path::Path;
 
-use npyz::Order;
-
 use super::EmbeddingFileError;
-use super::npy::{Matrix, Raw, Size, decode_column, decode_doubles, encode_labels, encode_matrix, sides};
+use super::array::{Array, Role};
+use super::element::Element;
+use super::npy::encode_labels;
 use crate::files::write_atomically;
 use crate::relations::Labels;
 
@@ -21,111 +21,56 @@ pub enum LabelKind {
     Hierarchy,
 }
 
-/// Reads what is known of items from an `.npy` file of integers.
+/// Reads what is known of items from integers in `.npy`, `.npz` or `.safetensors`.
+///
+/// Without a `kind`, a vector is one class per item and a matrix of 0 and 1 several labels. Among several arrays in a file, the
+/// one called `labels` is read, or the only one of integers.
 ///
 /// # Errors
-/// Those of [`read_labels`]; a matrix of several labels with something else than 0 and 1.
-pub fn read_item_labels(path: &Path, kind: LabelKind) -> Result<Labels, EmbeddingFileError> {
-    if kind == LabelKind::Classes {
-        return Ok(Labels::from(read_labels(path)?));
-    }
-    let rows = read_label_rows(path)?;
-    if kind == LabelKind::Hierarchy {
-        return Ok(Labels::Hierarchy(rows.into()));
-    }
-    let mut all = Vec::with_capacity(rows.len());
-    for (at, row) in rows.into_iter().enumerate() {
-        if let Some(value) = row.iter().find(|value| **value > 1) {
-            return Err(EmbeddingFileError::malformed(
-                path,
-                format!(
-                    "row {at} holds {value}, but a matrix of several labels holds 0 and 1; rows are counted from 0"
-                ),
-            ));
-        }
-        let present = (0..).zip(row).filter(|(_, value)| *value == 1);
-        all.push(present.map(|(label, _)| label).collect());
-    }
-    Ok(Labels::MultiLabel(all.into()))
+/// A file that is missing, damaged, or not of integers; an array of another shape than `kind` says; a class number out of range
+/// or, where there are several labels, something else than 0 and 1, with its row.
+pub fn read_item_labels(path: &Path, kind: Option<LabelKind>) -> Result<Labels, EmbeddingFileError> {
+    let array = Array::read(path, &Role::LABELS)?;
+    labels_of(&array, kind).map_err(|problem| EmbeddingFileError::malformed(path, problem))
 }
 
-/// A matrix of integers, row by row.
-fn read_label_rows(path: &Path) -> Result<Vec<Vec<u32>>, EmbeddingFileError> {
-    let raw = Raw::read(path, ["rows", "columns"], INTEGERS, Integer::of)?;
-    let [rows, columns] = raw.shape.map(|side| side as usize);
-    let mut matrix = vec![vec![0; columns]; rows];
-    for (at, (integer, bits)) in raw.elements().enumerate() {
-        let (row, column) = match raw.order {
-            Order::C => (at / columns, at % columns),
-            Order::Fortran => (at % rows, at / rows),
-        };
-        matrix[row][column] = class_number(path, row, integer.value(bits))?;
-    }
-    Ok(matrix)
-}
-
-const INTEGERS: &str = "integer labels (i1, i2, i4, i8, u1, u2, u4 or u8; in NumPy `labels.astype(numpy.int64)`)";
-
-fn class_number(path: &Path, row: usize, value: i128) -> Result<u32, EmbeddingFileError> {
-    u32::try_from(value).map_err(|_| {
-        let problem = format!(
-            "the label of row {row} is {value}, but class numbers go from 0 to {}; rows are counted from 0",
-            u32::MAX
-        );
-        EmbeddingFileError::malformed(path, problem)
-    })
-}
-
-/// Reads one class number per item from an `.npy` file: a vector of any integer type and byte order, from 0 to 4294967295.
+/// Reads one class number per item from `.npy`, `.npz` or `.safetensors`: a vector of any integer type, from 0 to 4294967295.
+///
+/// Among several arrays in a file, the one called `labels` is read, or the only one of integers.
 ///
 /// # Errors
 /// A file that is missing, damaged, not a vector or not of integers; a number out of range, with its row.
 pub fn read_labels(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
-    let raw = Raw::read(path, ["rows"], INTEGERS, Integer::of)?;
-    let values = raw.elements().enumerate();
-    values
-        .map(|(row, (integer, bits))| class_number(path, row, integer.value(bits)))
-        .collect()
+    read_classes(path, &Role::LABELS)
 }
 
-/// Reads a matrix `[rows, width]` from an `.npy` file of f2, f4 or f8: its width and its values, row-major, in double
-/// precision.
+/// Reads the camera of every item, as [`read_labels`] reads classes; among several arrays, the one called `cameras`.
 ///
 /// # Errors
-/// A file that is missing, damaged, empty, not a matrix or not of floating-point numbers; a value that is not finite, with its
-/// row.
-pub fn read_matrix(path: &Path) -> Result<(usize, Vec<f64>), EmbeddingFileError> {
-    let matrix = read_precise_matrix(path)?;
-    Ok((matrix.dim, matrix.values))
+/// Those of [`read_labels`].
+pub fn read_cameras(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
+    read_classes(path, &Role::named(&["cameras", "camera"]))
 }
 
-/// [`read_matrix`], with the precision of the file.
+/// Reads the category of every item, as [`read_labels`] reads classes; among several arrays, the one called `categories`.
 ///
 /// # Errors
-/// Those of [`read_matrix`].
-pub fn read_precise_matrix(path: &Path) -> Result<Matrix, EmbeddingFileError> {
-    finite(path, decode_doubles(path)?)
+/// Those of [`read_labels`].
+pub fn read_categories(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
+    read_classes(path, &Role::named(&["categories", "category"]))
 }
 
-/// Reads parameters: a matrix, or a vector as a matrix of one column.
+/// Reads the cluster of every item, as [`read_labels`] reads classes; among several arrays, the one called `clusters`.
 ///
 /// # Errors
-/// Those of [`read_matrix`].
-pub fn read_parameters(path: &Path) -> Result<Matrix, EmbeddingFileError> {
-    let matrix = if sides(path)? == 1 {
-        decode_column(path)?
-    } else {
-        decode_doubles(path)?
-    };
-    finite(path, matrix)
+/// Those of [`read_labels`].
+pub fn read_clusters(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
+    read_classes(path, &Role::named(&["clusters", "cluster"]))
 }
 
-/// Writes a matrix to an `.npy` file of f4 or f8; the file appears whole or not at all.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn write_matrix(path: &Path, matrix: &Matrix) -> std::io::Result<()> {
-    write_atomically(path, |file| encode_matrix(matrix, file))
+fn read_classes(path: &Path, role: &Role) -> Result<Vec<u32>, EmbeddingFileError> {
+    let classes = Array::read(path, role).map(|array| integers(&array).and_then(|()| classes(&array)))?;
+    classes.map_err(|problem| EmbeddingFileError::malformed(path, problem))
 }
 
 /// Writes one number per item to an `.npy` file of i8; the file appears whole or not at all. [`read_labels`] reads it back.
@@ -136,69 +81,106 @@ pub fn write_labels(path: &Path, labels: &[u32]) -> std::io::Result<()> {
     write_atomically(path, |file| encode_labels(labels, file))
 }
 
-fn finite(path: &Path, matrix: Matrix) -> Result<Matrix, EmbeddingFileError> {
-    match matrix.values.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(EmbeddingFileError::malformed(
-            path,
-            format!(
-                "row {} holds {}, which is not a finite number; rows are counted from 0",
-                at / matrix.dim,
-                matrix.values[at]
-            ),
+/// What an array of labels says.
+pub(super) fn labels_of(array: &Array, kind: Option<LabelKind>) -> Result<Labels, String> {
+    // Truth values are labels of a matrix; a vector of them is two classes only where nothing else is said.
+    if array.element != Element::Bool || kind == Some(LabelKind::Classes) {
+        integers(array)?;
+    }
+    match (kind, array.shape.len()) {
+        (Some(LabelKind::Classes), _) | (None, 1) => Ok(classes(array)?.into()),
+        (Some(LabelKind::Hierarchy), _) => levels(array),
+        (Some(LabelKind::MultiLabel), _) | (None, 2) => several(array, kind.is_some()),
+        (None, _) => Err(format!(
+            "expected labels [rows], or 0 and 1 [rows, labels], found the shape {:?}",
+            array.shape
         )),
-        None => Ok(matrix),
     }
 }
 
-#[derive(Clone, Copy)]
-struct Integer {
-    signed: bool,
-    bytes: usize,
+fn integers(array: &Array) -> Result<(), String> {
+    match array.element {
+        Element::Integer { .. } => Ok(()),
+        _ => Err(format!(
+            "expected integer labels (i1, i2, i4, i8, u1, u2, u4 or u8; in NumPy `labels.astype(numpy.int64)`), found {}",
+            array.described
+        )),
+    }
 }
 
-impl Integer {
-    fn of(kind: &str) -> Option<Self> {
-        let (sign, bytes) = kind.split_at_checked(1)?;
-        let signed = match sign {
-            "i" => true,
-            "u" => false,
-            _ => return None,
-        };
-        let bytes = bytes.parse().ok().filter(|bytes| [1, 2, 4, 8].contains(bytes))?;
-        Some(Self { signed, bytes })
+pub(super) fn classes(array: &Array) -> Result<Vec<u32>, String> {
+    if array.shape.len() != 1 {
+        return Err(format!("expected a vector [rows], found the shape {:?}", array.shape));
     }
+    let numbers = array.integers().enumerate();
+    numbers.map(|(row, value)| class_number(row, value)).collect()
+}
 
-    fn value(self, bits: u64) -> i128 {
-        if !self.signed {
-            return i128::from(bits);
+fn levels(array: &Array) -> Result<Labels, String> {
+    let columns = columns(array)?;
+    let mut all = Vec::with_capacity(array.shape[0]);
+    for (at, value) in array.integers().enumerate() {
+        if at % columns == 0 {
+            all.push(Vec::with_capacity(columns));
         }
-        // Up to the sign bit and back, which fills with it.
-        let unused = 64 - 8 * self.bytes as u32;
-        i128::from((bits << unused).cast_signed() >> unused)
+        all[at / columns].push(class_number(at / columns, value)?);
     }
+    Ok(Labels::Hierarchy(all.into()))
 }
 
-impl Size for Integer {
-    fn bytes(self) -> usize {
-        self.bytes
+/// Labels present; what a matrix means is explained where nobody said it.
+fn several(array: &Array, said: bool) -> Result<Labels, String> {
+    let columns = columns(array)?;
+    let mut all = vec![Vec::new(); array.shape[0]];
+    for (at, value) in array.integers().enumerate() {
+        let (row, column) = (at / columns, at % columns);
+        match value {
+            0 => {}
+            1 => all[row].push(column as u32),
+            _ if said => {
+                return Err(format!(
+                    "row {row} holds {value}, but a matrix of several labels holds 0 and 1; rows are counted from 0"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "labels in two dimensions mean several labels per row, 0 or 1 each, but row {row} column {column} is \
+                     {value}; for one class per row give a vector, and for levels of a hierarchy say that they are"
+                ));
+            }
+        }
     }
+    Ok(Labels::MultiLabel(all.into()))
+}
+
+/// Columns of a matrix of labels; with none, the number of rows would be an empty promise.
+fn columns(array: &Array) -> Result<usize, String> {
+    let [rows, columns] = array.sides()?;
+    if columns == 0 {
+        return Err(format!("holds no label (shape {rows} x {columns})"));
+    }
+    Ok(columns)
+}
+
+fn class_number(row: usize, value: i128) -> Result<u32, String> {
+    u32::try_from(value).map_err(|_| {
+        format!(
+            "the label of row {row} is {value}, but class numbers go from 0 to {}; rows are counted from 0",
+            u32::MAX
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::read_matrix;
+    use super::super::tests::npy;
     use super::*;
 
-    /// An `.npy` file of version 1.0 with these bytes.
+    /// An `.npy` file with these bytes.
     fn file(folder: &Path, dtype: &str, shape: &str, bytes: &[u8]) -> std::path::PathBuf {
-        let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
-        header.push_str(&" ".repeat(117 - header.len()));
-        header.push('\n');
-        let mut content = b"\x93NUMPY\x01\x00".to_vec();
-        content.extend((header.len() as u16).to_le_bytes());
-        content.extend(header.as_bytes());
-        content.extend(bytes);
         let path = folder.join("file.npy");
-        std::fs::write(&path, content).unwrap();
+        std::fs::write(&path, npy(dtype, "False", shape, bytes)).unwrap();
         path
     }
 
@@ -230,7 +212,7 @@ mod tests {
     #[test]
     fn several_labels_and_levels_are_matrices() {
         let folder = tempfile::tempdir().unwrap();
-        let read = |kind, bytes: &[u8]| read_item_labels(&file(folder.path(), "|u1", "(2, 3)", bytes), kind);
+        let read = |kind, bytes: &[u8]| read_item_labels(&file(folder.path(), "|u1", "(2, 3)", bytes), Some(kind));
         let several = Labels::MultiLabel(vec![vec![0, 2], vec![]].into());
         assert_eq!(read(LabelKind::MultiLabel, &[1, 0, 1, 0, 0, 0]).unwrap(), several);
         let levels = Labels::Hierarchy(vec![vec![1, 4, 9], vec![1, 5, 3]].into());
@@ -293,6 +275,44 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("nowhere")
+        );
+    }
+
+    #[test]
+    fn labels_of_one_and_of_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.npy");
+        let read = |content: Vec<u8>| {
+            std::fs::write(&path, content).unwrap();
+            read_item_labels(&path, None).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            read(npy(">u2", "False", "(2,)", &[1, 0, 0, 3])).unwrap(),
+            Labels::from(vec![256, 3])
+        );
+        let several = Labels::MultiLabel(vec![vec![0, 2], vec![], vec![1]].into());
+        assert_eq!(
+            read(npy("|u1", "False", "(3, 3)", &[1, 0, 1, 0, 0, 0, 0, 1, 0])).unwrap(),
+            several
+        );
+        assert_eq!(
+            read(npy("|b1", "True", "(3, 3)", &[1, 0, 0, 0, 0, 1, 1, 0, 0])).unwrap(),
+            several
+        );
+        assert!(
+            read(npy("|u1", "False", "(1, 2)", &[1, 7]))
+                .unwrap_err()
+                .contains("row 0 column 1 is 7")
+        );
+        assert!(
+            read(npy("|i1", "False", "(2,)", &[1, 255]))
+                .unwrap_err()
+                .contains("row 1 is -1")
+        );
+        assert!(
+            read(npy("<f4", "False", "(1,)", &[0; 4]))
+                .unwrap_err()
+                .contains("integer labels")
         );
     }
 }

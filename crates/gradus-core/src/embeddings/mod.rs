@@ -3,27 +3,31 @@
 //! [`write()`] and [`read`] store them; the extension of the file decides how ([`Format`]). To add a format: one file with
 //! `encode` and `decode`, one variant of [`Format`].
 
-mod arrays;
+mod array;
 mod companion;
+mod element;
 mod error;
 mod labels;
+mod matrices;
 mod npy;
+mod npy_rows;
 mod npy_writer;
 mod parquet;
 mod safetensors;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use arrays::{EmbeddingTable, NpyRows, read_numbers, read_relations, read_table};
 pub use error::EmbeddingFileError;
 pub use labels::{
-    LabelKind, read_item_labels, read_labels, read_matrix, read_parameters, read_precise_matrix, write_labels,
-    write_matrix,
+    LabelKind, read_cameras, read_categories, read_clusters, read_item_labels, read_labels, write_labels,
 };
-pub use npy::Matrix;
+pub use matrices::{Matrix, read_factors, read_matrix, read_parameters, read_precise_matrix, write_matrix};
+pub use npy_rows::NpyRows;
 pub use npy_writer::MatrixWriter;
+pub use tables::{EmbeddingTable, read_rows, read_table};
 
 use crate::files::write_atomically;
 
@@ -186,9 +190,11 @@ pub fn write(set: &EmbeddingSet, path: &Path) -> Result<Vec<PathBuf>, EmbeddingF
 pub fn read(path: &Path) -> Result<EmbeddingSet, EmbeddingFileError> {
     match Format::of(path)? {
         Format::Npy => {
-            let (dim, values) = npy::decode(path)?;
+            let stored = NpyRows::open(path)?;
+            let (rows, dim) = (stored.len(), stored.dim());
+            let mut values = Vec::new();
+            stored.read(0..rows, &mut values)?;
             let (ids, labels) = companion::read(&companion_path(path), path)?;
-            let rows = values.len() / dim;
             if labels.len() != rows {
                 return Err(EmbeddingFileError::malformed(
                     &companion_path(path),

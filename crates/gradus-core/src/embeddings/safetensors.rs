@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
+use super::array::Arrays;
+use super::element::Element;
+use super::labels::classes;
 use super::{EmbeddingFileError, EmbeddingSet};
 
 pub(super) fn encode(set: &EmbeddingSet, file: &mut dyn Write) -> std::io::Result<()> {
@@ -28,63 +31,36 @@ pub(super) fn encode(set: &EmbeddingSet, file: &mut dyn Write) -> std::io::Resul
 
 /// Width, values and labels.
 pub(super) fn decode(path: &Path) -> Result<(usize, Vec<f32>, Vec<u32>), EmbeddingFileError> {
-    let malformed = |problem: String| EmbeddingFileError::malformed(path, problem);
-    let bytes = std::fs::read(path).map_err(EmbeddingFileError::read(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
-        malformed(format!(
-            "not a readable safetensors file (truncated or damaged): {error}"
-        ))
-    })?;
-    let tensor = |name: &str, dtype: Dtype| {
-        let tensor = file.tensor(name).map_err(|_| {
-            let mut names: Vec<&str> = file.names().into_iter().collect();
-            names.sort_unstable();
-            names.truncate(8);
-            malformed(format!(
-                "expected the tensors embeddings and labels, found {}",
-                names.join(", ")
-            ))
-        })?;
-        if tensor.dtype() != dtype {
-            return Err(malformed(format!(
-                "expected the tensor {name} as {dtype:?}, found {:?}",
-                tensor.dtype()
-            )));
+    let arrays = Arrays::read(path)?;
+    content(&arrays).map_err(|problem| EmbeddingFileError::malformed(path, problem))
+}
+
+fn content(arrays: &Arrays<'_>) -> Result<(usize, Vec<f32>, Vec<u32>), String> {
+    let tensor = |name: &str, element: Element, dtype: Dtype| {
+        let array = arrays
+            .called(&[name])
+            .ok_or_else(|| format!("expected the tensors embeddings and labels, found {}", arrays.found()))?;
+        if array.element != element {
+            return Err(format!(
+                "expected the tensor {name} as {dtype:?}, found {}",
+                array.described
+            ));
         }
-        Ok(tensor)
+        Ok(array)
     };
-    let (embeddings, labels) = (tensor("embeddings", Dtype::F32)?, tensor("labels", Dtype::I64)?);
-    let (&[rows, dim], &[label_count]) = (embeddings.shape(), labels.shape()) else {
-        return Err(malformed(format!(
+    let long = Element::Integer { signed: true, bytes: 8 };
+    let embeddings = tensor("embeddings", Element::Float(4), Dtype::F32)?;
+    let labels = tensor("labels", long, Dtype::I64)?;
+    let (&[rows, dim], &[label_count]) = (&embeddings.shape[..], &labels.shape[..]) else {
+        return Err(format!(
             "expected embeddings [rows, width] and labels [rows], found the shapes {:?} and {:?}",
-            embeddings.shape(),
-            labels.shape()
-        )));
+            embeddings.shape, labels.shape
+        ));
     };
     if rows != label_count || rows == 0 || dim == 0 {
-        return Err(malformed(format!(
+        return Err(format!(
             "expected a label for each of at least one row, found {rows} rows of width {dim} and {label_count} labels"
-        )));
+        ));
     }
-    let values = embeddings
-        .data()
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect();
-    let labels = labels
-        .data()
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|&bytes| i64::from_le_bytes(bytes));
-    let labels = labels
-        .enumerate()
-        .map(|(row, label)| {
-            u32::try_from(label)
-                .map_err(|_| malformed(format!("the label of row {row} is {label}; expected 0 to {}", u32::MAX)))
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((dim, values, labels))
+    Ok((dim, embeddings.singles(), classes(labels)?))
 }

@@ -16,6 +16,18 @@ fn sample(len: usize, dim: usize) -> EmbeddingSet {
     }
 }
 
+/// An `.npy` file of version 1.0.
+pub(super) fn npy(dtype: &str, fortran: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+    header.push_str(&" ".repeat(117 - header.len()));
+    header.push('\n');
+    let mut content = b"\x93NUMPY\x01\x00".to_vec();
+    content.extend((header.len() as u16).to_le_bytes());
+    content.extend(header.as_bytes());
+    content.extend(bytes);
+    content
+}
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -160,14 +172,7 @@ fn npy_of_other_types_and_orders_is_read() {
             halves.iter().flat_map(|value| value.to_le_bytes()).collect(),
         ),
     ] {
-        let mut header = format!("{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': (3, 2), }}");
-        header.push_str(&" ".repeat(64 - (header.len() + 11) % 64));
-        header.push('\n');
-        let mut file = b"\x93NUMPY\x01\x00".to_vec();
-        file.extend((header.len() as u16).to_le_bytes());
-        file.extend(header.bytes());
-        file.extend(bytes);
-        fs::write(&path, file).unwrap();
+        fs::write(&path, npy(dtype, order, "(3, 2)", &bytes)).unwrap();
         assert_eq!(read(&path).unwrap(), expected, "{dtype} {order}");
     }
 }

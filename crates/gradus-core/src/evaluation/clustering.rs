@@ -720,4 +720,71 @@ mod tests {
         assert!(message(&[1.0, 2.0, 3.0], 2, options(1, 1)).contains("whole"));
         assert!(message(&[1.0, 2.0], 1, options(1, 0)).contains("at least one start"));
     }
+
+    #[test]
+    fn a_row_between_two_clusters_stays_where_it_is() {
+        let choice = |own| {
+            let mut best = Place {
+                score: f32::INFINITY,
+                cluster: u32::MAX,
+            };
+            choose(&mut best, &[1.0, 1.0, 0.0], &[1.0, 1.0, 1.0], &[4, 7, 9], own);
+            best.cluster
+        };
+        assert_eq!([choice(4), choice(7), choice(9)], [4, 7, 4]);
+    }
+
+    #[test]
+    fn the_tolerance_is_a_share_of_the_variance() {
+        let set = random_set(11, 400, 3, 4);
+        let loose = KMeansOptions {
+            tolerance: 1e-3,
+            ..options(12, 1)
+        };
+        let iterations = |scale: f32| {
+            let values: Vec<f32> = set.values.iter().map(|value| value * scale).collect();
+            k_means(&values, 3, &loose).unwrap().iterations
+        };
+        assert!(iterations(1.0) > 2);
+        // Powers of two change no digit.
+        assert_eq!([iterations(1.0 / 1024.0), iterations(1024.0)], [iterations(1.0); 2]);
+    }
+
+    #[test]
+    fn starts_are_the_best_of_several_candidates() {
+        let set = random_set(5, 300, 2, 5);
+        let options = options(10, 1);
+        let problem = Problem::new(&set.values, 2, &options);
+        let cost = |starts: &[f32]| -> f64 {
+            let near = |row: &[f32]| {
+                starts
+                    .chunks_exact(2)
+                    .map(|start| squared_distance(row, start))
+                    .fold(f64::INFINITY, f64::min)
+            };
+            problem.values.chunks_exact(2).map(near).sum()
+        };
+        // Plain k-means++: one candidate for each start.
+        let plain = |random: &mut crate::random::Xoshiro256PlusPlus| {
+            let mut starts = problem.row(random.random_range(0..300)).to_vec();
+            while starts.len() < 20 {
+                let near = |row: &[f32]| {
+                    starts
+                        .chunks_exact(2)
+                        .map(|start| squared_distance(row, start) as f32)
+                        .fold(f32::INFINITY, f32::min)
+                };
+                let nearest: Vec<f32> = problem.values.chunks_exact(2).map(near).collect();
+                let row = Wheel::new(&nearest).draw(random).unwrap();
+                starts.extend_from_slice(problem.row(row));
+            }
+            starts
+        };
+        let (mut best, mut drawn) = (0.0, 0.0);
+        for seed in 0..40 {
+            best += cost(&problem.starts(&mut stream(seed, &[1])));
+            drawn += cost(&plain(&mut stream(seed, &[2])));
+        }
+        assert!(best < 0.9 * drawn, "{best} {drawn}");
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::EvaluationError;
 use crate::data::{Dataset, Factor};
-use crate::embeddings::read_numbers;
+use crate::embeddings::read_factors;
 
 /// Values of known continuous factors (pose angle, light, augmentation strength, level) for every row of an embedding set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -140,7 +140,7 @@ impl FactorTable {
 }
 
 fn from_npy(path: &Path) -> Result<(Vec<String>, Vec<f32>), EvaluationError> {
-    let (columns, values) = read_numbers(path)?;
+    let (columns, values) = read_factors(path)?;
     Ok(((0..columns).map(|column| format!("factor{column}")).collect(), values))
 }
 

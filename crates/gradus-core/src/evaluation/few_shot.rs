@@ -279,4 +279,41 @@ mod tests {
         let found = few_shot(&rows(&set), &options(2, 1, 1, 1)).unwrap();
         assert_eq!((found.small_classes, found.ci95), (1, None));
     }
+
+    #[test]
+    fn all_examples_make_the_centroid() {
+        let set = EmbeddingSet {
+            dim: 2,
+            values: vec![0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.8, -0.6, -1.0, 0.0, -1.0, 0.0],
+            labels: vec![0, 0, 0, 1, 1, 1],
+            ids: vec![String::new(); 6],
+        };
+        // The first examples alone, (0, 1) and (0.8, -0.6), would give the query (1, 0) to the other class.
+        assert_eq!(correct(&rows(&set), &[vec![0, 1, 2], vec![3, 4, 5]], 2), 2);
+    }
+
+    #[test]
+    fn the_interval_is_that_of_a_normal_mean_with_the_unbiased_deviation() {
+        let mut set = random_set(9, 60, 3, 3);
+        set.values
+            .iter_mut()
+            .zip(random_set(10, 60, 3, 60).values)
+            .for_each(|(value, noise)| *value = noise);
+        let rows = rows(&set);
+        let run = |episodes| few_shot(&rows, &options(2, 1, 5, episodes)).unwrap();
+        // An episode does not depend on how many there are.
+        let first = run(1).accuracy;
+        let both = run(2);
+        let second = 2.0 * both.accuracy - first;
+        assert!(
+            (first - second).abs() > 0.01,
+            "the episodes should differ: {first} {second}"
+        );
+        let expected = 1.96 * (first - second).abs() / 2.0;
+        assert!(
+            (both.ci95.unwrap() - expected).abs() < 1e-9,
+            "{:?} {expected}",
+            both.ci95
+        );
+    }
 }

@@ -244,4 +244,41 @@ mod tests {
                 .contains("k = 0")
         );
     }
+
+    #[test]
+    fn chance_and_linear_cka_equal_plain_loops() {
+        let (one, mut other) = pair(40, 1);
+        // Spaces of very different scatter: all of the other one near one direction.
+        other.values.chunks_exact_mut(9).for_each(|row| row[0] += 20.0);
+        let (one, other) = (rows(&one), rows(&other));
+        let found = neighborhood_preservation(&one, &other, 5).unwrap();
+        assert!((found.knn_overlap_by_chance.unwrap() - 5.0 / 39.0).abs() < 1e-12);
+        let centred = |rows: &UnitRows| -> Vec<Vec<f64>> {
+            let dim = rows.dim();
+            let mean = |column: usize| (0..40).map(|row| f64::from(rows.row(row)[column])).sum::<f64>() / 40.0;
+            let means: Vec<f64> = (0..dim).map(mean).collect();
+            (0..40)
+                .map(|row| {
+                    rows.row(row)
+                        .iter()
+                        .zip(&means)
+                        .map(|(&x, mean)| f64::from(x) - mean)
+                        .collect()
+                })
+                .collect()
+        };
+        let square = |a: &[Vec<f64>], b: &[Vec<f64>]| -> f64 {
+            let entry = |i: usize, j: usize| a.iter().zip(b).map(|(a, b)| a[i] * b[j]).sum::<f64>();
+            (0..a[0].len())
+                .flat_map(|i| (0..b[0].len()).map(move |j| (i, j)))
+                .map(|(i, j)| entry(i, j).powi(2))
+                .sum()
+        };
+        let (a, b) = (centred(&one), centred(&other));
+        let expected = square(&a, &b) / (square(&a, &a) * square(&b, &b)).sqrt();
+        assert!(
+            (found.linear_cka.unwrap() - expected).abs() < 1e-6 * expected,
+            "{found:?} {expected}"
+        );
+    }
 }

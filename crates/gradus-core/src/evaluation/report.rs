@@ -431,4 +431,41 @@ mod tests {
         );
         assert!(error.unwrap_err().to_string().contains("several labels"));
     }
+
+    #[test]
+    fn an_interval_leaves_a_fortieth_of_the_resamples_on_each_side() {
+        assert!(
+            (quantile(&[0.0, 1.0, 4.0], 0.25) - 0.5).abs() < 1e-12
+                && (quantile(&[0.0, 1.0, 4.0], 0.75) - 2.5).abs() < 1e-12
+        );
+        // Square roots: no two resamples have the same mean.
+        let column: Vec<f64> = (0..50_u32).map(|query| f64::from(query).sqrt()).collect();
+        let counted: Vec<usize> = (0..50).collect();
+        let more = ReportOptions {
+            bootstrap: 1000,
+            seed: 3,
+            ..ReportOptions::default()
+        };
+        let [(_, [low, high])] = &intervals(&["x"], std::slice::from_ref(&column), &counted, &more)[..] else {
+            panic!("one interval for one column");
+        };
+        let means = (0..1000_u64).map(|resample| {
+            let mut random = stream(3, &[resample]);
+            (0..50).map(|_| column[random.random_range(0..50)]).sum::<f64>() / 50.0
+        });
+        let means: Vec<f64> = means.collect();
+        assert_eq!(means.iter().filter(|mean| *mean < low).count(), 25);
+        assert_eq!(means.iter().filter(|mean| *mean > high).count(), 25);
+    }
+
+    #[test]
+    fn groups_without_a_value_do_not_count_in_their_mean() {
+        let group = |value| {
+            let mut group = Group::default();
+            group.means.measure("x", value);
+            group
+        };
+        let groups = BTreeMap::from([(0, group(Some(0.5))), (1, group(None)), (2, group(Some(1.0)))]);
+        assert_eq!(macro_means(&groups, &["x"]).get("x"), Some(0.75));
+    }
 }

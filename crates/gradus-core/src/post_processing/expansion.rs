@@ -185,4 +185,21 @@ mod tests {
             assert!(error.to_string().contains("0 or more"), "{error}");
         }
     }
+
+    #[test]
+    fn rows_on_the_other_side_have_no_weight() {
+        let set = |values: Vec<f32>| EmbeddingSet {
+            dim: 2,
+            values,
+            labels: vec![0],
+            ids: vec![String::new()],
+        };
+        let (query, gallery) = (set(vec![1.0, 0.0]), set(vec![-0.6, 0.8]));
+        let options = ExpansionOptions {
+            neighbors: 1,
+            alpha: 2.0,
+        };
+        let found = query_expansion(&query, Some(&gallery), &options, &EvaluationOptions::default()).unwrap();
+        assert_eq!(found.values, [1.0, 0.0]);
+    }
 }

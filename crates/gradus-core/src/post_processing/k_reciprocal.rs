@@ -422,4 +422,22 @@ mod tests {
             assert!(error.to_string().contains("lambda between 0 and 1"), "{error}");
         }
     }
+
+    #[test]
+    fn equal_distances_keep_the_order_of_the_search() {
+        let set = |values: &[f32]| EmbeddingSet {
+            dim: 2,
+            values: values.to_vec(),
+            labels: vec![0; values.len() / 2],
+            ids: vec![String::new(); values.len() / 2],
+        };
+        let gallery = set(&[0.0, 1.0, 0.6, 0.8, 0.6, 0.8, 0.6, 0.8]);
+        let options = KReciprocalOptions {
+            lambda: 1.0,
+            ..KReciprocalOptions::default()
+        };
+        let search = EvaluationOptions::default();
+        let found = k_reciprocal(&set(&[1.0, 0.0]), Some(&gallery), &options, &search).unwrap();
+        assert_eq!(found.of(0), [1, 2, 3, 0]);
+    }
 }

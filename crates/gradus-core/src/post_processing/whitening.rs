@@ -220,4 +220,18 @@ mod tests {
                 .contains("training set")
         );
     }
+
+    #[test]
+    fn shrinkage_adds_a_share_of_the_largest_variance() {
+        let set = random_set(3, 100, 4, 3);
+        let options = WhiteningOptions {
+            shrinkage: 0.5,
+            ..WhiteningOptions::default()
+        };
+        let found = Whitening::fit(&set, &options).unwrap();
+        for (scale, variance) in found.scales.iter().zip(&found.pca.variances) {
+            let expected = (variance + 0.5 * found.pca.variances[0]).powf(-0.5);
+            assert!((scale - expected).abs() < 1e-5 * expected, "{scale} {expected}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gradus_core::EmbeddingSet;
-use gradus_core::embeddings::{NpyRows, read_labels, read_relations, read_table};
+use gradus_core::embeddings::{LabelKind, NpyRows, read_cameras, read_item_labels, read_rows, read_table};
 use gradus_core::evaluation::{FactorTable, Rows};
 use gradus_core::relations::Labels;
 
@@ -22,8 +22,13 @@ enum Source {
 }
 
 impl Input {
-    pub(super) fn open(path: &Path, labels: Option<&Path>, memory: usize) -> Result<Self, Failure> {
-        let labels = labels.map(read_relations).transpose()?;
+    pub(super) fn open(
+        path: &Path,
+        labels: Option<&Path>,
+        kind: Option<LabelKind>,
+        memory: usize,
+    ) -> Result<Self, Failure> {
+        let labels = labels.map(|path| read_item_labels(path, kind)).transpose()?;
         let is_npy = path
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
@@ -42,7 +47,10 @@ impl Input {
                 });
             }
         }
-        let table = read_table(path)?;
+        let table = match labels {
+            Some(_) => read_rows(path)?,
+            None => read_table(path, kind)?,
+        };
         let labels = labels.or(table.labels).ok_or_else(|| {
             Failure::new(format!(
                 "{} says nothing of labels: give them with --labels (--gallery-labels for the gallery)",
@@ -88,9 +96,9 @@ pub(super) fn cameras(arguments: &Evaluate) -> Result<Option<[Vec<u32>; 2]>, Fai
     let Some(cameras) = &arguments.cameras else {
         return Ok(None);
     };
-    let queries = read_labels(cameras)?;
+    let queries = read_cameras(cameras)?;
     let gallery = match (&arguments.gallery_cameras, &arguments.gallery_embeddings) {
-        (Some(path), _) => read_labels(path)?,
+        (Some(path), _) => read_cameras(path)?,
         (None, None) => queries.clone(),
         (None, Some(_)) => {
             return Err(Failure::new(
@@ -103,7 +111,7 @@ pub(super) fn cameras(arguments: &Evaluate) -> Result<Option<[Vec<u32>; 2]>, Fai
 
 /// Rows whose labels do not matter.
 pub(super) fn unlabelled(path: &Path) -> Result<EmbeddingSet, Failure> {
-    let table = read_table(path)?;
+    let table = read_rows(path)?;
     let len = table.values.len() / table.dim.max(1);
     Ok(EmbeddingSet {
         dim: table.dim,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use gradus::train::trainer;
-use gradus_core::embeddings::read_labels;
+use gradus_core::embeddings::{read_categories, read_clusters, read_labels};
 use gradus_core::evaluation::{
     EvaluationOptions, LoneQueries, ReportOptions, SearchDistance, Subject, cluster_scores, forecast, report,
 };
@@ -58,7 +58,7 @@ fn of_run(arguments: &Evaluate, folder: &Path, begin: Instant) -> Outcome {
 
 /// Scores clusters that are given.
 fn of_clusters(arguments: &Evaluate, labels: &Path, clusters: &Path) -> Outcome {
-    let scores = cluster_scores(&read_labels(labels)?, &read_labels(clusters)?)?;
+    let scores = cluster_scores(&read_labels(labels)?, &read_clusters(clusters)?)?;
     let values = serde_json::to_value(scores)?;
     if arguments.json {
         return output::json(&values);
@@ -82,11 +82,12 @@ fn of_files(arguments: &Evaluate, embeddings: &Path, begin: Instant) -> Outcome 
     }
     let mut options = EvaluationOptions::default();
     with_arguments(&mut options, arguments);
-    let queries = Input::open(embeddings, arguments.labels.as_deref(), options.memory)?;
+    let kind = arguments.label_kind.map(Into::into);
+    let queries = Input::open(embeddings, arguments.labels.as_deref(), kind, options.memory)?;
     let gallery = arguments
         .gallery_embeddings
         .as_ref()
-        .map(|path| Input::open(path, arguments.gallery_labels.as_deref(), options.memory))
+        .map(|path| Input::open(path, arguments.gallery_labels.as_deref(), kind, options.memory))
         .transpose()?;
     let factors = inputs::factors(arguments)?;
     let cameras = inputs::cameras(arguments)?;
@@ -110,7 +111,7 @@ fn of_files(arguments: &Evaluate, embeddings: &Path, begin: Instant) -> Outcome 
         categories: arguments
             .categories
             .as_ref()
-            .map(|path| read_labels(path))
+            .map(|path| read_categories(path))
             .transpose()?,
         factors: factors.as_ref(),
         reference: reference.as_ref(),
