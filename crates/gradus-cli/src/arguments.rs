@@ -735,6 +735,97 @@ pub(crate) struct Bench {
 pub(crate) enum BenchCommand {
     /// Measure forward and backward pass of losses on random embeddings of unit length
     Losses(BenchLosses),
+    /// Measure training steps of a network: forward pass, loss, backward pass, update
+    TrainStep(BenchTrainStep),
+    /// Measure how fast a network embeds images
+    Infer(BenchInfer),
+}
+
+/// The network that is measured.
+#[derive(Args, Debug)]
+pub(crate) struct BenchNetwork {
+    /// Network: see `gradus list backbones`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: String,
+    /// Side of the images, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub(crate) size: usize,
+    /// Images of the batch
+    #[arg(long, value_name = "NUMBER", default_value_t = 16)]
+    pub(crate) batch: usize,
+    /// Kernels of convolution and normalisation
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub(crate) kernels: Kernels,
+    /// Threads (0: as many as RAYON_NUM_THREADS says, else one per core)
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Seed of weights, images and labels
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl BenchNetwork {
+    /// What is measured, in a few words.
+    pub(crate) fn label(&self) -> String {
+        format!("{}, {} images of {} px", self.model, self.batch, self.size)
+    }
+}
+
+/// Which code computes convolutions and normalisations.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, Default)]
+pub(crate) enum Kernels {
+    /// Those of gradus
+    #[default]
+    Own,
+    /// Plain Burn, to compare with
+    Stock,
+}
+
+impl Kernels {
+    /// Its name as typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Stock => "stock",
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus bench train-step --model resnet50 --size 224 --batch 16
+  gradus bench train-step --model convnet --size 64 --batch 64 --steps 20 --json
+  gradus bench train-step --model mobilenet-v2 --size 96 --batch 64 --threads 2 --kernels stock
+
+Random images and labels; average pooling, a linear head of width 512, Proxy-Anchor over 100 classes, AdamW over everything but batch \
+normalisation, which keeps statistics, scale and shift. Two steps are not counted. GFLOP/s are the operations of convolutions, head and \
+proxies (2 for a multiply-add; forward pass, gradient of weights, gradient of inputs save the images) over the median time; peak MiB is \
+the most memory the process ever had (VmHWM of Linux; null where the system does not say).")]
+pub(crate) struct BenchTrainStep {
+    #[command(flatten)]
+    pub(crate) network: BenchNetwork,
+    /// Steps to take the median of, after two that are not counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub(crate) steps: usize,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gradus bench infer --model resnet50 --size 224 --batch 16
+  gradus bench infer --model mobilenet-v2 --size 96 --batch 64 --json
+
+Random images; average pooling and a linear head of width 512, without autodiff. Two passes are not counted. GFLOP/s are the operations \
+of convolutions and head (2 for a multiply-add) over the median time; peak MiB is the most memory the process ever had (VmHWM of \
+Linux; null where the system does not say).")]
+pub(crate) struct BenchInfer {
+    #[command(flatten)]
+    pub(crate) network: BenchNetwork,
+    /// Passes to take the median of, after two that are not counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub(crate) repeats: usize,
 }
 
 #[derive(Args, Debug)]

@@ -137,6 +137,10 @@ fn parameter_counts_are_the_published_ones() {
         ("squeezenet1.1", 1_235_496 - classifier(512)),
         ("resnet20-cifar", 269_722 - 650),
         ("conv4", 64 * 27 + 3 * 64 * 576 + 4 * 128),
+        (
+            "convnet",
+            9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 2 * (32 + 64 + 128 + 256),
+        ),
     ] {
         let backbone = BackboneConfig::by_name(name).unwrap();
         let network = ModelConfig {
@@ -214,6 +218,7 @@ fn configurations_are_read_and_checked() {
         ("head.mlp.hidden = 0", "hidden"),
         ("backbone.resnet18.stages = 5", "stages"),
         ("backbone.conv4.channels = 0", "channels"),
+        ("backbone.convnet.channels = 7", "channels"),
         ("backbone.mobilenet-v2.width-multiplier = nan", "width-multiplier"),
         ("freeze-trunk = true\ntrainable-blocks = 2", "trainable-blocks"),
     ] {
