@@ -149,10 +149,10 @@ fn training_steps_are_measured() {
     let plain = tiny("train-step", &["--steps", "3", "--kernels", "stock", "--threads", "1"]);
     assert_eq!((&plain["kernels"], &plain["threads"]), (&"stock".into(), &1.into()));
     let (own, plain) = (found["loss"].as_f64().unwrap(), plain["loss"].as_f64().unwrap());
-    assert!((own - plain).abs() < 1e-3 * own, "{own} {plain}");
-    // More steps: a loss that has gone down.
-    let later = tiny("train-step", &["--steps", "12"])["loss"].as_f64().unwrap();
-    assert!(later < own, "{later} {own}");
+    assert!((own - plain).abs() < 1e-5 * own, "{own} {plain}");
+    // The steps do train: after fewer of them the loss is still higher.
+    let earlier = tiny("train-step", &["--steps", "1"])["loss"].as_f64().unwrap();
+    assert!(earlier > 1.5 * own, "{earlier} {own}");
 }
 
 #[test]
