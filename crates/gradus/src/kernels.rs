@@ -1,8 +1,7 @@
 //! The convolution kernels of the processor, checked against plain Burn on the machine at hand.
 
 use gradus_core::random::{self, Rng};
-pub use gradus_kernels::keep_large_buffers;
-use gradus_kernels::{Conv2dOptions, Implementation, conv2d, set_implementation};
+pub use gradus_kernels::{Conv2dOptions, Implementation, conv2d, keep_large_buffers, set_implementation};
 
 use crate::tensor::{Device, Tensor, TensorData};
 
@@ -22,6 +21,21 @@ pub fn processor_features() -> Vec<&'static str> {
         .filter(|(_, present)| *present)
         .map(|(name, _)| name)
         .collect()
+}
+
+/// Lets the processor's kernels use `threads` threads (0: as many as `RAYON_NUM_THREADS` says, else one per core) and tells how
+/// many there are. Possible once in a process, before anything was computed.
+///
+/// # Errors
+/// If the threads cannot be started, or were before.
+pub fn use_threads(threads: usize) -> Result<usize, String> {
+    if threads > 0 {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| format!("{threads} threads cannot be started: {error}"))?;
+    }
+    Ok(rayon::current_num_threads())
 }
 
 /// The largest absolute difference between the kernels and plain Burn, forward and both gradients, over the kinds of

@@ -12,12 +12,15 @@ use gradus::models::backbones::conv4::Conv4Config;
 use gradus::models::backbones::mobilenet_v2::{MobilenetV2Config, Padding};
 use gradus::models::backbones::resnet::ResnetConfig;
 use gradus::models::{
-    BACKBONES, BackboneConfig, Embedder, HeadConfig, IMAGENET_NORMALISATION, Mode, ModelConfig, Pooling, read_info,
+    BACKBONES, BackboneConfig, Convolution, Embedder, HeadConfig, IMAGENET_NORMALISATION, Mode, ModelConfig, Pooling,
+    convolutions, read_info,
 };
 use gradus::state::{
     ModulePath, NamedArray, load_named_arrays, named_arrays, named_shapes, read_safetensors, write_safetensors,
 };
 use gradus::tensor::{Device, Gradients, Module, ModuleVisitor, Param, Tensor, TensorData};
+use gradus::train::gradients::ParameterGradients;
+use gradus::train::optimizer::{Clipping, Optimizer, UpdateRule};
 use gradus_kernels::{Implementation, set_implementation};
 
 /// The implementation of the kernels is one for the process: tests that compute take turns.
@@ -137,6 +140,10 @@ fn parameter_counts_are_the_published_ones() {
         ("squeezenet1.1", 1_235_496 - classifier(512)),
         ("resnet20-cifar", 269_722 - 650),
         ("conv4", 64 * 27 + 3 * 64 * 576 + 4 * 128),
+        (
+            "convnet",
+            9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 2 * (32 + 64 + 128 + 256),
+        ),
     ] {
         let backbone = BackboneConfig::by_name(name).unwrap();
         let network = ModelConfig {
@@ -147,6 +154,65 @@ fn parameter_counts_are_the_published_ones() {
         .unwrap();
         assert_eq!(trunk_parameters(&network), parameters, "{name}");
     }
+}
+
+#[test]
+fn multiply_adds_are_the_published_ones() {
+    let _turn = with_implementation(Implementation::Own);
+    // torchvision's tables, in billions, classifiers of 1000 classes included; convnet by hand.
+    let convnet = 64 * 64 * 9 * (3 * 32 + 32 * 64 / 4 + 64 * 128 / 16 + 128 * 256 / 64);
+    for (name, size, classifier, published) in [
+        ("resnet18", 224, 512_000, 1.814e9),
+        ("resnet50", 224, 2_048_000, 4.089e9),
+        ("mobilenet-v2", 224, 1_280_000, 0.301e9),
+        ("convnet", 64, 0, f64::from(convnet)),
+    ] {
+        let config = ModelConfig {
+            backbone: BackboneConfig::by_name(name).unwrap(),
+            ..ModelConfig::default()
+        };
+        let network = config.init(1, &Device::default()).unwrap();
+        let layers = convolutions(&network, size);
+        let counted: u64 = layers.iter().map(Convolution::multiply_adds).sum::<u64>() + classifier;
+        assert!((counted as f64 / published - 1.0).abs() < 2e-3, "{name}: {counted}");
+        assert_eq!((layers[0].input, layers[0].size), (3, [size; 2]), "{name}");
+        // Who does not ask is told nothing, and asking twice gives the same.
+        assert_eq!(convolutions(&network, size), layers, "{name}");
+    }
+}
+
+#[test]
+fn fixed_scales_have_no_gradient_and_stay() {
+    let _turn = with_implementation(Implementation::Own);
+    let device = Device::default().autodiff();
+    let config = ModelConfig {
+        backbone: BackboneConfig::by_name("resnet20-cifar").unwrap(),
+        freeze_batch_norm: true,
+        ..ModelConfig::default()
+    };
+    let scales = |path: &str| path.contains("bn1.") || path.contains("bn2.");
+    let gradients = |network: &Embedder| {
+        let images = Tensor::<4>::ones([2, 3, 16, 16], &device);
+        let embeddings = network.forward(images, Mode::Train);
+        let mut gradients = embeddings.powf_scalar(3.0).sum().backward();
+        ParameterGradients::collect(network, &mut gradients)
+    };
+    let trained = config.init(3, &device).unwrap();
+    assert!(gradients(&trained).squared_norm(&scales).is_some());
+
+    let fixed = trained.with_fixed_scales();
+    let before = named_arrays(&fixed);
+    let found = gradients(&fixed);
+    assert!(found.squared_norm(&scales).is_none());
+    assert!(found.squared_norm(&|path| path.contains("conv1.weight")).is_some());
+    let mut optimizer = Optimizer::new(UpdateRule::default(), Clipping::None);
+    let updated = optimizer.step(fixed, found, None, &|_| 0.1);
+    for (old, new) in before.iter().zip(named_arrays(&updated)) {
+        let stays = scales(&old.name) || old.name.contains("running_");
+        assert_eq!(old.values == new.values, stays, "{}", old.name);
+    }
+    // Nor after an update, which makes leaves of what it has changed.
+    assert!(gradients(&updated).squared_norm(&scales).is_none());
 }
 
 #[test]
@@ -214,6 +280,7 @@ fn configurations_are_read_and_checked() {
         ("head.mlp.hidden = 0", "hidden"),
         ("backbone.resnet18.stages = 5", "stages"),
         ("backbone.conv4.channels = 0", "channels"),
+        ("backbone.convnet.channels = 7", "channels"),
         ("backbone.mobilenet-v2.width-multiplier = nan", "width-multiplier"),
         ("freeze-trunk = true\ntrainable-blocks = 2", "trainable-blocks"),
     ] {

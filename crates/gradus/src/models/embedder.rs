@@ -10,7 +10,7 @@ use super::layers::{Builder, Mode};
 use super::pooling::{Pooling, PoolingLayer};
 use super::{ModelError, weights};
 use crate::numerics::normalize;
-use crate::tensor::{Device, Module, Tensor, adaptive_avg_pool2d};
+use crate::tensor::{Device, Module, ModuleMapper, Param, Tensor, adaptive_avg_pool2d};
 
 /// Where a linear head starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +258,34 @@ impl Embedder {
             frozen_blocks: blocks - trainable.unwrap_or(blocks).min(blocks),
             ..self
         }
+    }
+
+    /// The same network whose batch normalisations keep their scale and shift: they have no gradient, so that no time goes
+    /// into it. With `freeze-batch-norm` batch normalisation is then not trained at all, as in Proxy-Anchor's released code.
+    #[must_use]
+    pub fn with_fixed_scales(self) -> Self {
+        /// For every level on the way to a parameter: whether it is a scale or a shift.
+        #[derive(Default)]
+        struct Fixed(Vec<bool>);
+        impl ModuleMapper for Fixed {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.0
+                    .push(container == "Struct:BatchNorm" && matches!(name, "weight" | "bias"));
+            }
+
+            fn exit_module(&mut self, _name: &str, _container: &str) {
+                self.0.pop();
+            }
+
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                if self.0.last() == Some(&true) {
+                    param.set_require_grad(false)
+                } else {
+                    param
+                }
+            }
+        }
+        self.map(&mut Fixed::default())
     }
 
     /// Number of the last blocks of the trunk that are trained.

@@ -2,6 +2,7 @@
 
 use gradus_kernels::{Activation, Conv2dOptions, batch_norm, conv2d, scale_shift};
 
+use super::convolutions::{self, Convolution};
 use super::running::RunningStatistic;
 use crate::initial;
 use crate::tensor::{Device, Module, Param, Tensor};
@@ -166,8 +167,8 @@ impl Conv2d {
     /// Convolves.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [.., height, width] = x.dims();
-        let [.., kernel] = self.weight.dims();
+        let [_, input, height, width] = x.dims();
+        let [output, .., kernel] = self.weight.dims();
         let sides = |size: usize| match self.zeros {
             Zeros::Around(zeros) => [zeros; 2],
             Zeros::Same => {
@@ -181,7 +182,19 @@ impl Conv2d {
             dilation: [1; 2],
             groups: self.groups,
         };
-        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), &options)
+        let convolved = conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), &options);
+        convolutions::tell(|| {
+            let [.., output_height, output_width] = convolved.dims();
+            Convolution {
+                input,
+                output,
+                kernel,
+                size: [height, width],
+                output_size: [output_height, output_width],
+                options,
+            }
+        });
+        convolved
     }
 }
 
@@ -190,7 +203,8 @@ impl Conv2d {
 ///
 /// `activation((x - mean) / sqrt(variance + 1e-5) * weight + bias)`. In training, mean and biased variance are those of
 /// the batch, and the running ones move a tenth of the way to the batch's mean and unbiased variance (PyTorch's
-/// defaults). In evaluation, or frozen, the running ones are used; weight and bias are trained all the same.
+/// defaults). In evaluation, or frozen, the running ones are used; weight and bias are trained all the same, unless
+/// [`Embedder::with_fixed_scales`](super::Embedder::with_fixed_scales) is asked for.
 ///
 /// # Shapes
 /// `[batch, channels, height, width]` to the same.

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod backbones;
+pub mod convolutions;
 pub mod embedder;
 pub mod head;
 pub mod layers;
@@ -21,6 +22,7 @@ pub mod running;
 pub mod weights;
 
 pub use backbones::{BACKBONES, BackboneConfig, BackboneInfo, IMAGENET_NORMALISATION, Normalisation};
+pub use convolutions::{Convolution, convolutions};
 pub use embedder::{Embedder, HeadStart, ModelConfig};
 pub use head::HeadConfig;
 pub use layers::Mode;

@@ -8,10 +8,10 @@ use gradus::config::settings;
 use gradus::device::DeviceChoice;
 use gradus::losses::{LossConfig, Support, names};
 use gradus::tensor::{Device, Tensor, TensorData};
-use gradus_core::random::{self, Rng};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::measure;
 use crate::arguments::BenchLosses;
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -26,16 +26,12 @@ struct Cost {
 }
 
 pub(crate) fn run(arguments: &BenchLosses) -> Outcome {
-    for (option, value) in [
+    measure::at_least_one(&[
         ("--batch", arguments.batch),
         ("--dim", arguments.dim),
         ("--samples-per-class", arguments.samples_per_class),
         ("--repeats", arguments.repeats),
-    ] {
-        if value == 0 {
-            return Err(Failure::new(format!("{option} is 0, but it must be at least 1")));
-        }
-    }
+    ])?;
     let mut chosen: Vec<&str> = arguments.losses.iter().map(String::as_str).collect();
     for name in &chosen {
         LossConfig::by_name(name).map_err(|problem| Failure::new(format!("--loss: {problem}")))?;
@@ -62,8 +58,7 @@ pub(crate) fn run(arguments: &BenchLosses) -> Outcome {
     let mut rows = vec![["loss", "ms", "peak MiB"].map(str::to_owned).to_vec()];
     for (name, cost) in costs {
         let Cost { median_ms, peak_mib } = serde_json::from_value(cost)?;
-        let peak = peak_mib.map_or_else(|| "unknown".to_owned(), |peak| format!("{peak:.0}"));
-        rows.push(vec![name, format!("{median_ms:.2}"), peak]);
+        rows.push(vec![name, format!("{median_ms:.2}"), measure::mib(peak_mib)]);
     }
     output::text(&output::table(&rows))
 }
@@ -112,7 +107,7 @@ fn measure(name: &str, arguments: &BenchLosses) -> Result<Cost, Failure> {
     let labels: Vec<u32> = (0..batch).map(|row| (row / samples_per_class) as u32).collect();
     let loss = config.init(dim, batch.div_ceil(samples_per_class), seed, &device);
     let two_views = config.info().accepts.references == Support::Required;
-    let [first, second] = [0, 1].map(|view| unit_rows(batch, dim, seed, view));
+    let [first, second] = [0, 1].map(|view| measure::unit_rows(batch, dim, seed, view));
 
     let step = || -> Result<f64, Failure> {
         let leaf = |values: &[f32]| tensor(values, dim, &device).require_grad();
@@ -133,46 +128,13 @@ fn measure(name: &str, arguments: &BenchLosses) -> Result<Cost, Failure> {
         }
     };
     step()?; // the first pass starts threads and gets memory from the system
-    let mut times = (0..arguments.repeats).map(|_| step()).collect::<Result<Vec<_>, _>>()?;
-    times.sort_unstable_by(f64::total_cmp);
-    let middle = times.len() / 2;
-    let median = if times.len().is_multiple_of(2) {
-        0.5 * (times[middle - 1] + times[middle])
-    } else {
-        times[middle]
-    };
+    let times = (0..arguments.repeats).map(|_| step()).collect::<Result<Vec<_>, _>>()?;
     Ok(Cost {
-        median_ms: (median * 1e3).round() / 1e3,
-        peak_mib: peak_mib(),
+        median_ms: measure::rounded(measure::median(times)),
+        peak_mib: measure::peak_mib(),
     })
-}
-
-/// Rows of random direction and unit length.
-fn unit_rows(rows: usize, dim: usize, seed: u64, view: u64) -> Vec<f32> {
-    let mut stream = random::stream(seed, &[random::purpose::INITIAL, view]);
-    let mut values: Vec<f32> = (0..rows * dim)
-        .map(|_| {
-            // A sum of uniform numbers is normal enough for directions without preference.
-            let sum: f32 = (0..6).map(|_| stream.random::<f32>() - 0.5).sum();
-            sum
-        })
-        .collect();
-    for row in values.chunks_mut(dim) {
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        let over = if length > 0.0 { length.recip() } else { 0.0 };
-        row.iter_mut().for_each(|value| *value *= over);
-    }
-    values
 }
 
 fn tensor(values: &[f32], dim: usize, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / dim, dim]), device)
-}
-
-/// The most memory this process ever had, by the system's own count (`VmHWM` of Linux); none elsewhere.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some((kib / 1024.0 * 10.0).round() / 10.0)
 }

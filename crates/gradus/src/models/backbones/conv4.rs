@@ -33,6 +33,14 @@ impl Default for Conv4Config {
     }
 }
 
+impl Conv4Config {
+    /// Channels of each block.
+    #[must_use]
+    pub fn widths(&self) -> [usize; 4] {
+        [self.channels; 4]
+    }
+}
+
 /// Four times 3x3 convolution, batch normalisation, ReLU and 2x2 maximum. Snell et al., 2017.
 #[derive(Module, Debug)]
 pub struct Conv4 {
@@ -41,17 +49,16 @@ pub struct Conv4 {
 }
 
 impl Conv4 {
-    /// Builds the network.
+    /// Builds the network from the channels of each block.
     #[must_use]
-    pub fn new(config: &Conv4Config, builder: &Builder<'_>) -> Self {
-        let channels = config.channels;
+    pub fn new(channels: [usize; 4], builder: &Builder<'_>) -> Self {
         let layer = |index: usize| {
-            let input = if index == 0 { 3 } else { channels };
-            builder.conv_norm(&format!("layers.{index}"), ConvSpec::new(input, channels, 3))
+            let input = if index == 0 { 3 } else { channels[index - 1] };
+            builder.conv_norm(&format!("layers.{index}"), ConvSpec::new(input, channels[index], 3))
         };
         Self {
             layers: (0..4).map(layer).collect(),
-            channels,
+            channels: channels[3],
         }
     }
 }

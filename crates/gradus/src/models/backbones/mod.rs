@@ -1,6 +1,7 @@
 //! Backbones: one file each, and the registry.
 
 pub mod conv4;
+pub mod convnet;
 pub mod mobilenet_v2;
 pub mod resnet;
 pub mod squeezenet;
@@ -11,6 +12,7 @@ use super::ModelError;
 use super::layers::{Builder, Mode};
 use crate::tensor::{Module, Tensor};
 use conv4::{Conv4, Conv4Config};
+use convnet::ConvnetConfig;
 use mobilenet_v2::{MobilenetV2, MobilenetV2Config};
 use resnet::{Resnet, ResnetConfig, ResnetShape};
 use squeezenet::Squeezenet;
@@ -42,6 +44,7 @@ pub struct BackboneInfo {
 pub const BACKBONES: &[BackboneInfo] = &[
     conv4::INFO,
     resnet::RESNET20_CIFAR,
+    convnet::INFO,
     squeezenet::INFO,
     mobilenet_v2::INFO,
     resnet::RESNET18,
@@ -55,6 +58,8 @@ pub const BACKBONES: &[BackboneInfo] = &[
 pub enum BackboneConfig {
     /// Four small convolution blocks.
     Conv4(Conv4Config),
+    /// Four convolution blocks that double their channels.
+    Convnet(ConvnetConfig),
     /// ResNet-18.
     Resnet18(ResnetConfig),
     /// ResNet-34.
@@ -96,6 +101,7 @@ impl BackboneConfig {
     pub fn by_name(name: &str) -> Result<Self, ModelError> {
         Ok(match name {
             "conv4" => Self::Conv4(Conv4Config::default()),
+            "convnet" => Self::Convnet(ConvnetConfig::default()),
             "resnet18" => Self::Resnet18(ResnetConfig::default()),
             "resnet34" => Self::Resnet34(ResnetConfig::default()),
             "resnet50" => Self::Resnet50(ResnetConfig::default()),
@@ -124,6 +130,7 @@ impl BackboneConfig {
     pub fn info(&self) -> &'static BackboneInfo {
         match self {
             Self::Conv4(_) => &conv4::INFO,
+            Self::Convnet(_) => &convnet::INFO,
             Self::Resnet18(_) => &resnet::RESNET18,
             Self::Resnet34(_) => &resnet::RESNET34,
             Self::Resnet50(_) => &resnet::RESNET50,
@@ -148,6 +155,9 @@ impl BackboneConfig {
             Self::Conv4(config) if !(8..=1024).contains(&config.channels) => {
                 refuse("channels", "from 8 to 1024", config.channels.to_string())
             }
+            Self::Convnet(config) if !(8..=256).contains(&config.channels) => {
+                refuse("channels", "from 8 to 256", config.channels.to_string())
+            }
             Self::Resnet18(config) | Self::Resnet34(config) | Self::Resnet50(config)
                 if !(1..=4).contains(&config.stages) =>
             {
@@ -166,7 +176,8 @@ impl BackboneConfig {
     #[must_use]
     pub fn build(&self, builder: &Builder<'_>) -> Trunk {
         match self {
-            Self::Conv4(config) => Trunk::Conv4(Conv4::new(config, builder)),
+            Self::Conv4(config) => Trunk::Conv4(Conv4::new(config.widths(), builder)),
+            Self::Convnet(config) => Trunk::Conv4(Conv4::new(config.widths(), builder)),
             Self::Resnet18(config) => Trunk::Resnet(Resnet::new(ResnetShape::RESNET18, config.stages, builder)),
             Self::Resnet34(config) => Trunk::Resnet(Resnet::new(ResnetShape::RESNET34, config.stages, builder)),
             Self::Resnet50(config) => Trunk::Resnet(Resnet::new(ResnetShape::RESNET50, config.stages, builder)),
