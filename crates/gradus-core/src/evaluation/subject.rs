@@ -185,7 +185,11 @@ impl<'a> Whole<'a> {
     }
 
     fn curve(&self) -> Result<Option<&Verification>, EvaluationError> {
-        let curve = get_or_try(&self.verification, || verification_measures::curve(self.rows()?))?;
+        let curve = get_or_try(&self.verification, || {
+            let (queries, gallery) = self.sets()?;
+            let sets: Vec<&EmbeddingSet> = std::iter::once(queries).chain(gallery).collect();
+            verification_measures::curve(&sets, self.rows()?)
+        })?;
         Ok(curve.as_ref())
     }
 

@@ -3,7 +3,8 @@
 use super::EvaluationError;
 use super::measure::Measure;
 use super::unit_rows::UnitRows;
-use super::verification::{Verification, VerificationOptions, verification};
+use super::verification::{Verification, VerificationOptions, verification, verification_of_few};
+use crate::EmbeddingSet;
 
 /// Name and origin.
 pub(super) const AUC: Measure = Measure {
@@ -33,9 +34,20 @@ pub(super) const FNMR: Measure = Measure {
     source: "ISO/IEC 19795-1, Biometric performance testing and reporting, 2006",
 };
 
-/// The curve over the pairs of all rows; `None` where there is no pair of one class, or none of two.
-pub(super) fn curve(rows: &UnitRows) -> Result<Option<Verification>, EvaluationError> {
+/// Up to so many rows (2 million pairs) every pair is compared in double precision.
+const FEW: usize = 2_000;
+
+/// The curve over the pairs of all rows, given as they are and prepared; `None` where there is no pair of one class, or none of
+/// two.
+pub(super) fn curve(sets: &[&EmbeddingSet], rows: &UnitRows) -> Result<Option<Verification>, EvaluationError> {
     let some = rows.classes().len() > 1 && rows.classes().iter().any(|class| class.rows.len() > 1);
-    some.then(|| verification(rows, &VerificationOptions::default()))
-        .transpose()
+    let options = VerificationOptions::default();
+    let compare = || {
+        if rows.len() <= FEW {
+            verification_of_few(sets, &options)
+        } else {
+            verification(rows, &options)
+        }
+    };
+    some.then(compare).transpose()
 }
