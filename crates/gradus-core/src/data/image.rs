@@ -29,6 +29,10 @@ pub const DEFAULT_PIXEL_LIMIT: u64 = 100_000_000;
 /// The share of broken images that is tolerated unless told otherwise: 0.1 %.
 pub const DEFAULT_MAX_BAD_IMAGES: f64 = 0.001;
 
+/// Changes whenever the same file is decoded to other pixels than before (another decoder, another treatment of
+/// orientations), so that pixels kept on the disk by an older gradus do not count.
+pub(super) const DECODING_VERSION: u32 = 1;
+
 /// Why an image could not be decoded; every message names the image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -94,15 +98,17 @@ pub fn decode_within(source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>,
             check_size(pixels.width(), pixels.height(), &source.name(), pixel_limit)?;
             Ok(Arc::clone(pixels))
         }
-        Source::Turned { source, quarters } => {
-            let pixels = decode_within(source, pixel_limit)?;
-            Ok(match quarters % 4 {
-                0 => pixels,
-                1 => Arc::new(image::imageops::rotate90(&*pixels)),
-                2 => Arc::new(image::imageops::rotate180(&*pixels)),
-                _ => Arc::new(image::imageops::rotate270(&*pixels)),
-            })
-        }
+        Source::Turned { source, quarters } => Ok(turn(decode_within(source, pixel_limit)?, *quarters)),
+    }
+}
+
+/// Pixels turned clockwise by quarters of a turn.
+pub(super) fn turn(pixels: Arc<RgbImage>, quarters: u8) -> Arc<RgbImage> {
+    match quarters % 4 {
+        0 => pixels,
+        1 => Arc::new(image::imageops::rotate90(&*pixels)),
+        2 => Arc::new(image::imageops::rotate180(&*pixels)),
+        _ => Arc::new(image::imageops::rotate270(&*pixels)),
     }
 }
 
@@ -255,6 +261,20 @@ pub fn scan_with(
     options: &ScanOptions,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<(usize, String)>, DataError> {
+    let check = |index: usize| decode_within(&items[index].source, options.pixel_limit).map(drop);
+    scan_by(items.len(), options, &check, progress)
+}
+
+/// [`scan_with`] for `count` images that `check` decodes, or knows to be whole, by their index.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_by(
+    count: usize,
+    options: &ScanOptions,
+    check: &(dyn Fn(usize) -> Result<(), ImageError> + Sync),
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<(usize, String)>, DataError> {
     if !(0.0..=1.0).contains(&options.max_bad_images) {
         return Err(DataError::Unusable(format!(
             "max-bad-images is a share of the images between 0 and 1, not {}",
@@ -262,23 +282,20 @@ pub fn scan_with(
         )));
     }
     let done = AtomicUsize::new(0);
-    let broken: Vec<(usize, String)> = items
-        .par_iter()
-        .enumerate()
-        .filter_map(|(index, item)| {
-            let problem = decode_within(&item.source, options.pixel_limit)
-                .err()
-                .map(|error| error.to_string());
+    let broken: Vec<(usize, String)> = (0..count)
+        .into_par_iter()
+        .filter_map(|index| {
+            let problem = check(index).err().map(|error| error.to_string());
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             problem.map(|problem| (index, problem))
         })
         .collect();
     // The small addition keeps a share such as 0.29 of 100 at 29 where the product is a rounding error short of it.
-    let allowed = (options.max_bad_images * items.len() as f64 + 1e-9).floor() as usize;
-    if !broken.is_empty() && (broken.len() > allowed || broken.len() == items.len()) {
+    let allowed = (options.max_bad_images * count as f64 + 1e-9).floor() as usize;
+    if !broken.is_empty() && (broken.len() > allowed || broken.len() == count) {
         return Err(DataError::Unusable(too_many(
             &broken,
-            items.len(),
+            count,
             allowed,
             options.max_bad_images,
         )));

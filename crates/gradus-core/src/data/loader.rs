@@ -7,21 +7,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, OnceLock};
 
-use image::RgbImage;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::dataset::{Item, Source};
+pub use super::cache::{DEFAULT_CACHE_LIMIT, DecodedCache};
+use super::dataset::Item;
 use super::image::{DEFAULT_PIXEL_LIMIT, ImageError, decode_within};
 use super::transform::Transform;
 use crate::random::{derive, purpose};
-
-/// Bytes of decoded images kept in memory unless told otherwise: 1 GiB.
-pub const DEFAULT_CACHE_LIMIT: u64 = 1 << 30;
 
 /// Which views of the items are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,61 +104,6 @@ pub enum LoaderError {
     },
 }
 
-/// Keeps decoded images in memory up to a limit, so that later epochs do not decode them again.
-///
-/// What is kept depends on the order in which threads decode; what is loaded does not.
-#[derive(Debug)]
-pub struct DecodedCache {
-    slots: Vec<OnceLock<Arc<RgbImage>>>,
-    limit: u64,
-    used: AtomicU64,
-}
-
-impl DecodedCache {
-    /// An empty cache for `count` items, keeping at most `limit` bytes of pixels.
-    #[must_use]
-    pub fn new(count: usize, limit: u64) -> Self {
-        Self {
-            slots: std::iter::repeat_with(OnceLock::new).take(count).collect(),
-            limit,
-            used: AtomicU64::new(0),
-        }
-    }
-
-    /// Bytes of pixels kept.
-    #[must_use]
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// The kept pixels of item `index`, or those of `source`, which are kept if there is room.
-    ///
-    /// # Errors
-    /// [`ImageError`] when the image cannot be decoded.
-    pub fn get(&self, index: usize, source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>, ImageError> {
-        let slot = self.slots.get(index);
-        if let Some(pixels) = slot.and_then(OnceLock::get) {
-            return Ok(Arc::clone(pixels));
-        }
-        let pixels = decode_within(source, pixel_limit)?;
-        // Drawn images are in memory already.
-        if let (Some(slot), false) = (slot, matches!(source, Source::Drawn { .. })) {
-            let bytes = pixels.as_raw().len() as u64;
-            let fits = |used: u64| used.checked_add(bytes).filter(|&total| total <= self.limit);
-            if self
-                .used
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-                .is_ok()
-                && slot.set(Arc::clone(&pixels)).is_err()
-            {
-                // Another thread kept the same image meanwhile.
-                self.used.fetch_sub(bytes, Ordering::Relaxed);
-            }
-        }
-        Ok(pixels)
-    }
-}
-
 /// The seed of a view: of item `item` in an epoch, the `view`-th time it occurs in that epoch, counted from 0.
 #[must_use]
 pub fn view_seed(seed: u64, epoch: u64, item: usize, view: u64) -> u64 {
@@ -232,7 +174,12 @@ impl Loader {
         // Where threads cannot be started, the consumer does the work.
         let pool = (threads > 0)
             .then(|| ThreadPoolBuilder::new().num_threads(threads))
-            .and_then(|builder| builder.thread_name(|number| format!("gradus-loader-{number}")).build().ok());
+            .and_then(|builder| {
+                builder
+                    .thread_name(|number| format!("gradus-loader-{number}"))
+                    .build()
+                    .ok()
+            });
         let shared = Shared {
             items,
             batches,
@@ -389,9 +336,10 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Part;
     use crate::data::transform::TransformConfig;
+    use crate::data::{Part, Source};
     use crate::samplers::{BatchSampler, MPerClassConfig, SamplerInput};
+    use image::RgbImage;
     use std::io::Cursor;
     use std::time::Duration;
 
@@ -528,6 +476,14 @@ mod tests {
         let small = Arc::new(DecodedCache::new(40, 3 * 24 * 20 * 3));
         assert_eq!(one, run(3, 2, Some(Arc::clone(&small))));
         assert!(small.used() > 0 && small.used() <= 3 * 24 * 20 * 3);
+        // On the disk: while it is written, when it is found again, and with room for three images.
+        let folder = tempfile::tempdir().unwrap();
+        let on_disk = |limit| Some(Arc::new(DecodedCache::on_disk(folder.path().join("cache"), limit)));
+        assert_eq!(one, run(4, 2, on_disk(3 * 24 * 20 * 3)));
+        for _ in 0..2 {
+            assert_eq!(one, run(4, 2, on_disk(u64::MAX)));
+        }
+        assert!(on_disk(0).unwrap().used() > 20 * 24 * 20 * 3);
     }
 
     #[test]

@@ -596,7 +596,14 @@ impl Transform {
             width: across,
             height: down,
         };
-        resample(&source(image), Some(crop), width, height, self.config.interpolation, work)
+        resample(
+            &source(image),
+            Some(crop),
+            width,
+            height,
+            self.config.interpolation,
+            work,
+        )
     }
 
     /// The view whose corners are the given points of the image (top left, top right, bottom right, bottom left), as

@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::npy::{check_header_length, half};
 use super::{EmbeddingFileError, companion, companion_path, parquet};
+use crate::files::read_exact_at;
 use crate::relations::Labels;
 
 /// Rows of embeddings and what the same file says of them.
@@ -238,25 +239,6 @@ impl NpyRows {
         let offset = self.header.start + offset as u64;
         read_exact_at(&self.file, bytes, offset).map_err(EmbeddingFileError::read(&self.path))
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                bytes = &mut bytes[read..];
-                offset += read as u64;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn extension(path: &Path) -> String {

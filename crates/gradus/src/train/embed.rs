@@ -78,19 +78,18 @@ pub enum Output {
     Features,
 }
 
-/// Puts loaded images on a device: `[batch, 3, height, width]`.
+/// Puts a loaded batch on a device: its images `[batch, 3, height, width]` and, if there are any, their graded augmentations
+/// `[batch * levels, 3, height, width]`. The memory is handed over, not copied.
 #[must_use]
-pub fn images_to_device(batch: &HostBatch, device: &Device) -> Tensor<4> {
-    let data = TensorData::new(batch.images.clone(), [batch.items.len(), 3, batch.size, batch.size]);
-    Tensor::from_data(data, device)
-}
-
-/// Puts graded augmentations on a device: `[batch * levels, 3, height, width]`.
-#[must_use]
-pub fn graded_to_device(batch: &HostBatch, levels: usize, device: &Device) -> Option<Tensor<4>> {
-    let graded = batch.graded.as_ref()?;
-    let data = TensorData::new(graded.clone(), [batch.items.len() * levels, 3, batch.size, batch.size]);
-    Some(Tensor::from_data(data, device))
+pub fn to_device(batch: HostBatch, device: &Device) -> (Tensor<4>, Option<Tensor<4>>) {
+    let HostBatch {
+        images, graded, size, ..
+    } = batch;
+    let tensor = |values: Vec<f32>| {
+        let count = values.len() / (3 * size * size);
+        Tensor::from_data(TensorData::new(values, [count, 3, size, size]), device)
+    };
+    (tensor(images), graded.map(tensor))
 }
 
 /// Reads a tensor back.
@@ -127,13 +126,14 @@ pub fn embed(
     let mut done = 0;
     for batch in loader {
         let batch = batch?;
-        let features = embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate);
+        let items = batch.items.len();
+        let features = embedder.features(to_device(batch, &device).0, ForwardMode::Evaluate);
         let rows = match output {
             Output::Features => features,
             Output::Embedding => embedder.head(features),
         };
         values.extend(to_host(rows)?);
-        done += batch.items.len();
+        done += items;
         observer.on(&Event::Progress {
             what: what.to_owned(),
             done,
@@ -183,13 +183,12 @@ pub fn graded_features(
         seed,
     ) {
         let batch = batch?;
-        plain.extend(to_host(
-            embedder.features(images_to_device(&batch, &device), ForwardMode::Evaluate),
-        )?);
-        if let Some(views) = graded_to_device(&batch, levels, &device) {
+        done += batch.items.len();
+        let (images, graded_images) = to_device(batch, &device);
+        plain.extend(to_host(embedder.features(images, ForwardMode::Evaluate))?);
+        if let Some(views) = graded_images {
             graded.extend(to_host(embedder.features(views, ForwardMode::Evaluate))?);
         }
-        done += batch.items.len();
         let what = "features of graded augmentations".to_owned();
         observer.on(&Event::Progress {
             what,

@@ -152,9 +152,6 @@ mod tests {
     fn a_refused_size_is_not_decoded() {
         let jpeg = encode(&DynamicImage::ImageRgb8(RgbImage::new(32, 8)));
         let refuse = |width, height| Err(format!("{width} x {height}"));
-        assert_eq!(
-            decode(&jpeg, refuse, |problem| problem),
-            Err("32 x 8".to_owned())
-        );
+        assert_eq!(decode(&jpeg, refuse, |problem| problem), Err("32 x 8".to_owned()));
     }
 }
