@@ -17,6 +17,14 @@ def halves(size):
     return image
 
 
+def photograph(width, height):
+    """Something with edges and gradients in all channels."""
+    image = Image.new("RGB", (width, height))
+    pixels = [(x * 5 % 256, (x * y // 3 + 40) % 256, 255 - y * 6 % 256) for y in range(height) for x in range(width)]
+    image.putdata(pixels)
+    return image
+
+
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
     halves(8).quantize(2).save(folder / "palette.png")
@@ -24,6 +32,10 @@ def main(folder):
     one_bit.paste(1, (4, 0, 8, 8))
     one_bit.save(folder / "one_bit.png")
     halves(16).convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    # The ways in which photographs are stored; sizes that are no multiples of a block.
+    photograph(45, 37).save(folder / "progressive_420.jpg", quality=85, subsampling=2, progressive=True)
+    photograph(45, 37).save(folder / "baseline_422.jpg", quality=85, subsampling=1)
+    photograph(45, 37).save(folder / "baseline_444_restart.jpg", quality=85, subsampling=0, restart_marker_blocks=4)
     for name in ("palette.png", "one_bit.png", "cmyk.jpg"):
         image = Image.open(folder / name)
         rgb = image.convert("RGB")

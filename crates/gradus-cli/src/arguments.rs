@@ -130,6 +130,9 @@ pub(crate) struct Train {
     /// Width of the embedding, 64 to 2048
     #[arg(long, value_name = "NUMBER")]
     pub(crate) width: Option<usize>,
+    /// Where decoded images are kept between epochs; `disk` serves later runs too [default: ram]
+    #[arg(long, value_name = "PLACE", value_parser = ["ram", "disk", "none"])]
+    pub(crate) cache: Option<String>,
     /// Train only the head, on features computed once
     #[arg(long)]
     pub(crate) freeze_trunk: bool,

@@ -80,6 +80,9 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
     put_number(&mut layers, "transform.size", arguments.size);
     put_number(&mut layers, "model.width", arguments.width);
     put_number(&mut layers, "train.epochs", arguments.epochs);
+    if let Some(place) = &arguments.cache {
+        layers.insert("data.cache", place.as_str());
+    }
     if arguments.freeze_trunk {
         layers.insert("model.freeze-trunk", true);
     }

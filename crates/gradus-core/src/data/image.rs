@@ -8,7 +8,10 @@
 //! The decoders below are lenient: a JPEG cut in half decodes with a grey lower half. A training set must not contain
 //! such pictures unnoticed, so a JPEG without its end marker is refused here.
 
-use std::io::Cursor;
+mod jpeg;
+
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +28,10 @@ pub const DEFAULT_PIXEL_LIMIT: u64 = 100_000_000;
 
 /// The share of broken images that is tolerated unless told otherwise: 0.1 %.
 pub const DEFAULT_MAX_BAD_IMAGES: f64 = 0.001;
+
+/// Changes whenever the same file is decoded to other pixels than before (another decoder, another treatment of
+/// orientations), so that pixels kept on the disk by an older gradus do not count.
+pub(super) const DECODING_VERSION: u32 = 1;
 
 /// Why an image could not be decoded; every message names the image.
 #[derive(Debug, thiserror::Error)]
@@ -91,15 +98,17 @@ pub fn decode_within(source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>,
             check_size(pixels.width(), pixels.height(), &source.name(), pixel_limit)?;
             Ok(Arc::clone(pixels))
         }
-        Source::Turned { source, quarters } => {
-            let pixels = decode_within(source, pixel_limit)?;
-            Ok(match quarters % 4 {
-                0 => pixels,
-                1 => Arc::new(image::imageops::rotate90(&*pixels)),
-                2 => Arc::new(image::imageops::rotate180(&*pixels)),
-                _ => Arc::new(image::imageops::rotate270(&*pixels)),
-            })
-        }
+        Source::Turned { source, quarters } => Ok(turn(decode_within(source, pixel_limit)?, *quarters)),
+    }
+}
+
+/// Pixels turned clockwise by quarters of a turn.
+pub(super) fn turn(pixels: Arc<RgbImage>, quarters: u8) -> Arc<RgbImage> {
+    match quarters % 4 {
+        0 => pixels,
+        1 => Arc::new(image::imageops::rotate90(&*pixels)),
+        2 => Arc::new(image::imageops::rotate180(&*pixels)),
+        _ => Arc::new(image::imageops::rotate270(&*pixels)),
     }
 }
 
@@ -109,7 +118,8 @@ fn read(path: &Path, name: &str, pixel_limit: u64) -> Result<Vec<u8>, ImageError
         name: name.to_owned(),
         source,
     };
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    let mut file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
     if length > allocation_limit(pixel_limit) {
         let problem = format!("the file has {length} bytes, more than an image of {pixel_limit} pixels can need");
         return Err(ImageError::Broken {
@@ -117,7 +127,9 @@ fn read(path: &Path, name: &str, pixel_limit: u64) -> Result<Vec<u8>, ImageError
             problem,
         });
     }
-    std::fs::read(path).map_err(unreadable)
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 /// Bytes a decoder may allocate: 16 a pixel (four 32-bit channels, the widest kind) and room for small images' tables.
@@ -151,7 +163,7 @@ fn decode_bytes(bytes: &[u8], source: &Source, pixel_limit: u64) -> Result<RgbIm
             problem: "the file is empty (0 bytes)",
         });
     }
-    if is_jpeg(bytes) && !has_jpeg_end(bytes) {
+    if jpeg::is_jpeg(bytes) && !jpeg::has_end(bytes) {
         return Err(ImageError::Broken {
             name,
             problem: "the JPEG is truncated: its end marker is missing".into(),
@@ -171,6 +183,12 @@ fn decode_checked(bytes: &[u8], name: &str, pixel_limit: u64) -> Result<RgbImage
         name: name.to_owned(),
         problem,
     };
+    if jpeg::is_jpeg(bytes) {
+        let check = |width, height| check_size(width, height, name, pixel_limit);
+        if let Some(image) = jpeg::decode(bytes, check, broken)? {
+            return Ok(image);
+        }
+    }
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|source| ImageError::Unreadable {
@@ -196,39 +214,6 @@ fn decode_checked(bytes: &[u8], name: &str, pixel_limit: u64) -> Result<RgbImage
         DynamicImage::from_decoder(decoder).map_err(|error| broken(format!("cannot be decoded: {error}")))?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
-}
-
-fn is_jpeg(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xd8, 0xff])
-}
-
-/// Whether a JPEG's end marker follows its first scan. (A thumbnail inside the metadata has an end marker of its own,
-/// hence the walk over the segments; inside a scan a byte 0xff is always followed by 0 or a restart marker.)
-fn has_jpeg_end(bytes: &[u8]) -> bool {
-    let mut position = 2;
-    loop {
-        // Anything between segments is skipped up to the next marker, as decoders do.
-        match bytes
-            .get(position..)
-            .and_then(|rest| rest.iter().position(|&byte| byte == 0xff))
-        {
-            Some(offset) => position += offset + 1,
-            None => return false,
-        }
-        let Some(&marker) = bytes.get(position) else {
-            return false;
-        };
-        match marker {
-            0xff | 0x00 | 0x01 | 0xd0..=0xd8 => {}
-            0xd9 => return true,
-            0xda => break,
-            _ => match bytes.get(position + 1..position + 3) {
-                Some(length) => position += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
-                None => return false,
-            },
-        }
-    }
-    bytes[position..].windows(2).any(|pair| pair == [0xff, 0xd9])
 }
 
 /// How [`scan_with`] looks for broken images.
@@ -276,6 +261,20 @@ pub fn scan_with(
     options: &ScanOptions,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<(usize, String)>, DataError> {
+    let check = |index: usize| decode_within(&items[index].source, options.pixel_limit).map(drop);
+    scan_by(items.len(), options, &check, progress)
+}
+
+/// [`scan_with`] for `count` images that `check` decodes, or knows to be whole, by their index.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_by(
+    count: usize,
+    options: &ScanOptions,
+    check: &(dyn Fn(usize) -> Result<(), ImageError> + Sync),
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<(usize, String)>, DataError> {
     if !(0.0..=1.0).contains(&options.max_bad_images) {
         return Err(DataError::Unusable(format!(
             "max-bad-images is a share of the images between 0 and 1, not {}",
@@ -283,23 +282,20 @@ pub fn scan_with(
         )));
     }
     let done = AtomicUsize::new(0);
-    let broken: Vec<(usize, String)> = items
-        .par_iter()
-        .enumerate()
-        .filter_map(|(index, item)| {
-            let problem = decode_within(&item.source, options.pixel_limit)
-                .err()
-                .map(|error| error.to_string());
+    let broken: Vec<(usize, String)> = (0..count)
+        .into_par_iter()
+        .filter_map(|index| {
+            let problem = check(index).err().map(|error| error.to_string());
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             problem.map(|problem| (index, problem))
         })
         .collect();
     // The small addition keeps a share such as 0.29 of 100 at 29 where the product is a rounding error short of it.
-    let allowed = (options.max_bad_images * items.len() as f64 + 1e-9).floor() as usize;
-    if !broken.is_empty() && (broken.len() > allowed || broken.len() == items.len()) {
+    let allowed = (options.max_bad_images * count as f64 + 1e-9).floor() as usize;
+    if !broken.is_empty() && (broken.len() > allowed || broken.len() == count) {
         return Err(DataError::Unusable(too_many(
             &broken,
-            items.len(),
+            count,
             allowed,
             options.max_bad_images,
         )));
@@ -500,15 +496,6 @@ mod tests {
         // Garbage after the end is harmless and common.
         let trailing = [jpeg.as_slice(), b"trailing"].concat();
         assert!(decode(&encoded("trailing.jpg", trailing)).is_ok());
-    }
-
-    #[test]
-    fn the_end_marker_of_a_thumbnail_does_not_count() {
-        let jpeg = encode(&DynamicImage::ImageRgb8(picture(32, 32)), ImageFormat::Jpeg);
-        let thumbnail = [0xff, 0xe1, 0, 8, 1, 2, 0xff, 0xd9, 3, 4];
-        let whole = [&jpeg[..2], &thumbnail, &jpeg[2..]].concat();
-        assert!(has_jpeg_end(&whole));
-        assert!(!has_jpeg_end(&whole[..whole.len() - 2]));
     }
 
     #[test]

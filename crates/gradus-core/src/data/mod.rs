@@ -1,5 +1,6 @@
 //! Data sets: layouts on disk → a [`Dataset`] of records → a class-disjoint [`Split`] → decoded, augmented host batches.
 
+pub mod cache;
 pub mod dataset;
 pub mod fingerprint;
 pub mod flora;

@@ -6,6 +6,7 @@
 //! the others.
 
 mod colour;
+mod pack;
 mod perspective;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use image::RgbImage;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use self::colour::Colour;
+use self::pack::{Normalisation, pack};
 use self::perspective::Path;
 use crate::random::{Rng, SliceRandom, stream};
 
@@ -253,19 +255,8 @@ impl TransformConfig {
         let positive = self.std.iter().all(|&value| value > 0.0 && value.is_finite());
         require("std", positive, "three numbers above 0", format!("{:?}", self.std))?;
 
-        let normalised = std::array::from_fn(|channel| {
-            std::array::from_fn(|value| normalise(value as f32, self.mean[channel], self.std[channel]))
-        });
-        Ok(Transform {
-            config: self.clone(),
-            normalised: Box::new(normalised),
-        })
+        Ok(Transform { config: self.clone() })
     }
-}
-
-/// `(value / 255 - mean) / std`.
-fn normalise(value: f32, mean: f32, std: f32) -> f32 {
-    (value / 255.0 - mean) / std
 }
 
 /// Makes views of images.
@@ -286,8 +277,6 @@ fn normalise(value: f32, mean: f32, std: f32) -> f32 {
 #[derive(Debug, Clone)]
 pub struct Transform {
     config: TransformConfig,
-    /// The normalised value of every eight-bit value, per channel.
-    normalised: Box<[[f32; 256]; 3]>,
 }
 
 /// A rectangle of an image, in its pixels.
@@ -348,9 +337,18 @@ impl Transform {
     /// `[3, size, size]`
     #[must_use]
     pub fn evaluate(&self, image: &RgbImage) -> Vec<f32> {
+        self.in_new_memory(|view| self.evaluate_into(image, view))
+    }
+
+    /// [`Transform::evaluate`] into memory at hand, such as a place of a batch.
+    ///
+    /// # Panics
+    /// If `view` has not [`Transform::view_len`] values.
+    pub fn evaluate_into(&self, image: &RgbImage, view: &mut [f32]) {
+        self.check_length(view);
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
-            return self.pack(&self.black());
+            return self.black(view);
         }
         let (size, short) = (self.config.size as f64, self.config.resize_pixels() as f64);
         let (w, h) = (f64::from(width), f64::from(height));
@@ -370,7 +368,8 @@ impl Transform {
             width: size * across,
             height: size * down,
         };
-        self.pack(&self.resize_box(image, crop, self.config.size, self.config.size))
+        let size = self.config.size;
+        self.resize_box(image, crop, size, size, |pixels| self.pack(pixels, false, view));
     }
 
     /// The training view of a seed: RandomResizedCrop, flip, colour jitter, random erasing.
@@ -379,26 +378,32 @@ impl Transform {
     /// `[3, size, size]`
     #[must_use]
     pub fn train(&self, image: &RgbImage, seed: u64) -> Vec<f32> {
+        self.in_new_memory(|view| self.train_into(image, seed, view))
+    }
+
+    /// [`Transform::train`] into memory at hand, such as a place of a batch.
+    ///
+    /// # Panics
+    /// If `view` has not [`Transform::view_len`] values.
+    pub fn train_into(&self, image: &RgbImage, seed: u64, view: &mut [f32]) {
+        self.check_length(view);
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
-            return self.pack(&self.black());
+            return self.black(view);
         }
-        let view = self.view(width, height, seed);
-        let mut pixels = self.resize_crop(image, view.crop);
-        if view.flip {
-            mirror(&mut pixels, self.config.size);
-        }
-        let mut values = if view.colours.is_empty() {
-            self.pack(&pixels)
-        } else {
-            let mut pixels: Vec<f32> = pixels.iter().map(|&value| f32::from(value)).collect();
-            for &colour in &view.colours {
-                colour.apply(&mut pixels);
+        let choices = self.view(width, height, seed);
+        self.resize_crop(image, choices.crop, |pixels| {
+            if choices.colours.is_empty() {
+                self.pack(pixels, choices.flip, view);
+            } else {
+                let mut pixels: Vec<f32> = pixels.iter().map(|&value| f32::from(value)).collect();
+                for &colour in &choices.colours {
+                    colour.apply(&mut pixels);
+                }
+                self.pack(&pixels, choices.flip, view);
             }
-            self.pack_float(&pixels)
-        };
-        self.erase(&mut values, view.erased);
-        values
+        });
+        self.erase(view, choices.erased);
     }
 
     /// The training view of a seed, augmented further at the strength t = [`strength`] of a level.
@@ -413,26 +418,31 @@ impl Transform {
     /// `[3, size, size]`
     #[must_use]
     pub fn graded(&self, image: &RgbImage, level: usize, seed: u64) -> Vec<f32> {
+        self.in_new_memory(|view| self.graded_into(image, level, seed, view))
+    }
+
+    /// [`Transform::graded`] into memory at hand, such as a place of a batch.
+    ///
+    /// # Panics
+    /// If `view` has not [`Transform::view_len`] values.
+    pub fn graded_into(&self, image: &RgbImage, level: usize, seed: u64, view: &mut [f32]) {
         let (width, height) = image.dimensions();
         if level == 0 || width == 0 || height == 0 {
-            return self.train(image, seed);
+            return self.train_into(image, seed, view);
         }
+        self.check_length(view);
         let t = strength(level);
-        let view = self.view(width, height, seed);
+        let choices = self.view(width, height, seed);
         let path = Path::draw(seed);
         let mut pixels = self.warp(
             image,
-            path.corners(view.crop, t, self.config.graded_rotation.to_radians()),
+            path.corners(choices.crop, t, self.config.graded_rotation.to_radians()),
         );
-        if view.flip {
-            mirror(&mut pixels, self.config.size);
-        }
-        for colour in view.colours.iter().copied().chain(path.colours(t)) {
+        for colour in choices.colours.iter().copied().chain(path.colours(t)) {
             colour.apply(&mut pixels);
         }
-        let mut values = self.pack_float(&pixels);
-        self.erase(&mut values, view.erased);
-        values
+        self.pack(&pixels, choices.flip, view);
+        self.erase(view, choices.erased);
     }
 
     /// The graded views of levels 1 to `levels`, one after the other.
@@ -539,28 +549,45 @@ impl Transform {
         None
     }
 
+    /// A view in memory of its own.
+    fn in_new_memory(&self, make: impl FnOnce(&mut [f32])) -> Vec<f32> {
+        let mut view = vec![0.0; self.view_len()];
+        make(&mut view);
+        view
+    }
+
+    fn check_length(&self, view: &[f32]) {
+        assert_eq!(view.len(), self.view_len(), "a view has 3 * size * size values");
+    }
+
     /// A black view, for images without pixels.
-    fn black(&self) -> Vec<u8> {
-        vec![0; self.view_len()]
+    fn black(&self, view: &mut [f32]) {
+        self.pack(&vec![0_u8; self.view_len()], false, view);
+    }
+
+    /// Interleaved values 0..255 to normalised channels.
+    fn pack<T: Copy + Into<f32>>(&self, pixels: &[T], flip: bool, view: &mut [f32]) {
+        let TransformConfig { size, mean, std, .. } = self.config;
+        pack(pixels, size, flip, Normalisation { mean, std }, view);
     }
 
     /// Resizes a crop to the view; pixels outside the crop have no influence, as when it is cut out first.
-    fn resize_crop(&self, image: &RgbImage, crop: Crop<u32>) -> Vec<u8> {
-        let cut =
-            TypedCroppedImage::from_ref(&source(image), crop.left, crop.top, crop.width, crop.height).map(|view| {
-                resample(
-                    &view,
-                    None,
-                    self.config.size,
-                    self.config.size,
-                    self.config.interpolation,
-                )
-            });
+    fn resize_crop<R>(&self, image: &RgbImage, crop: Crop<u32>, work: impl FnOnce(&[u8]) -> R) -> R {
+        let (size, interpolation) = (self.config.size, self.config.interpolation);
+        let cut = TypedCroppedImage::from_ref(&source(image), crop.left, crop.top, crop.width, crop.height)
+            .map(|cut| resample(&cut, None, size, size, interpolation, work));
         cut.expect("a training crop lies inside its image")
     }
 
     /// Resizes a rectangle with fractional borders; pixels around it have their part in the borders.
-    fn resize_box(&self, image: &RgbImage, crop: Crop<f64>, width: usize, height: usize) -> Vec<u8> {
+    fn resize_box<R>(
+        &self,
+        image: &RgbImage,
+        crop: Crop<f64>,
+        width: usize,
+        height: usize,
+        work: impl FnOnce(&[u8]) -> R,
+    ) -> R {
         let (left, across) = inside(crop.left, crop.width, f64::from(image.width()));
         let (top, down) = inside(crop.top, crop.height, f64::from(image.height()));
         let crop = Crop {
@@ -569,7 +596,14 @@ impl Transform {
             width: across,
             height: down,
         };
-        resample(&source(image), Some(crop), width, height, self.config.interpolation)
+        resample(
+            &source(image),
+            Some(crop),
+            width,
+            height,
+            self.config.interpolation,
+            work,
+        )
     }
 
     /// The view whose corners are the given points of the image (top left, top right, bottom right, bottom left), as
@@ -603,25 +637,21 @@ impl Transform {
         };
         let across = pixels(width, side(0, 1) + side(3, 2));
         let down = pixels(height, side(0, 3) + side(1, 2));
-        let part = self.resize_box(
-            image,
-            Crop {
-                left,
-                top,
-                width,
-                height,
-            },
-            across,
-            down,
-        );
-
         let part_corners = corners.map(|[x, y]| {
             [
                 (x - left) / width * across as f64 - 0.5,
                 (y - top) / height * down as f64 - 0.5,
             ]
         });
-        perspective::sample(&part, across, down, part_corners, size)
+        let part = Crop {
+            left,
+            top,
+            width,
+            height,
+        };
+        self.resize_box(image, part, across, down, |pixels| {
+            perspective::sample(pixels, across, down, part_corners, size)
+        })
     }
 
     /// Sets the erased part to the mean colour, which is 0 after normalisation.
@@ -642,31 +672,6 @@ impl Transform {
             }
         }
     }
-
-    /// Interleaved bytes to normalised channels.
-    fn pack(&self, pixels: &[u8]) -> Vec<f32> {
-        let area = pixels.len() / 3;
-        let mut values = vec![0.0; pixels.len()];
-        for (channel, (plane, table)) in values.chunks_exact_mut(area).zip(self.normalised.iter()).enumerate() {
-            for (value, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
-                *value = table[usize::from(pixel[channel])];
-            }
-        }
-        values
-    }
-
-    /// Interleaved values 0..255 to normalised channels.
-    fn pack_float(&self, pixels: &[f32]) -> Vec<f32> {
-        let area = pixels.len() / 3;
-        let mut values = vec![0.0; pixels.len()];
-        for (channel, plane) in values.chunks_exact_mut(area).enumerate() {
-            let (mean, std) = (self.config.mean[channel], self.config.std[channel]);
-            for (value, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
-                *value = normalise(pixel[channel], mean, std);
-            }
-        }
-        values
-    }
 }
 
 /// A view of an image's pixels for the resizer.
@@ -686,37 +691,36 @@ fn inside(start: f64, extent: f64, most: f64) -> (f64, f64) {
 }
 
 thread_local! {
-    /// Keeps the resizer's buffers between images.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+    /// The resizer, which keeps its buffers between images, and the memory of its result.
+    static RESIZER: RefCell<(Resizer, Vec<u8>)> = RefCell::new((Resizer::new(), Vec::new()));
 }
 
-fn resample(
+/// Calls `work` with the resized pixels, in memory that is used again for the thread's next image.
+fn resample<R>(
     image: &impl ImageView<Pixel = U8x3>,
     crop: Option<Crop<f64>>,
     width: usize,
     height: usize,
     interpolation: Interpolation,
-) -> Vec<u8> {
+    work: impl FnOnce(&[u8]) -> R,
+) -> R {
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(interpolation.filter()));
     if let Some(crop) = crop {
         options = options.crop(crop.left, crop.top, crop.width, crop.height);
     }
-    let mut pixels = vec![0; 3 * width * height];
-    let mut target = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, &mut pixels)
-        .expect("the target holds three bytes for each pixel");
-    RESIZER
-        .with_borrow_mut(|resizer| resizer.resize_typed(image, &mut target, &options))
-        .expect("the crop was cut to lie inside the image");
-    pixels
-}
-
-/// Turns rows of interleaved pixels around.
-fn mirror<T>(pixels: &mut [T], width: usize) {
-    for row in pixels.chunks_exact_mut(3 * width) {
-        row.reverse();
-        // Reversing values also reversed the channels of each pixel.
-        row.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
-    }
+    RESIZER.with_borrow_mut(|(resizer, memory)| {
+        let length = 3 * width * height;
+        if memory.len() < length {
+            memory.resize(length, 0);
+        }
+        let pixels = &mut memory[..length];
+        let mut target = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, pixels)
+            .expect("the target holds three bytes for each pixel");
+        resizer
+            .resize_typed(image, &mut target, &options)
+            .expect("the crop was cut to lie inside the image");
+        work(pixels)
+    })
 }
 
 #[cfg(test)]
@@ -821,16 +825,15 @@ mod tests {
             .init()
             .unwrap();
             let [left, top, width, height] = case.r#box;
-            let pixels = transform.resize_crop(
-                &pattern(case.width, case.height),
-                Crop {
-                    left,
-                    top,
-                    width,
-                    height,
-                },
-            );
-            let pixels: Vec<f32> = pixels.into_iter().map(f32::from).collect();
+            let crop = Crop {
+                left,
+                top,
+                width,
+                height,
+            };
+            let pixels: Vec<f32> = transform.resize_crop(&pattern(case.width, case.height), crop, |pixels| {
+                pixels.iter().map(|&value| f32::from(value)).collect()
+            });
             let worst = worst(&pixels, &case.pixels);
             assert!(worst <= 1.01, "{:?}: {worst}", case.filter);
         }
@@ -848,9 +851,6 @@ mod tests {
         let expected: Vec<f32> = [1.0, -2.5, 0.05].iter().flat_map(|&value| [value; 4]).collect();
         let view = config.init().unwrap().evaluate(&image);
         assert!(worst(&view, &expected) < 1e-6, "{view:?}");
-        // The path of floating-point pixels agrees with the table.
-        let graded = config.init().unwrap().pack_float(&[255.0, 0.0, 51.0].repeat(4));
-        assert!(worst(&graded, &expected) < 1e-6, "{graded:?}");
     }
 
     #[test]
@@ -1079,7 +1079,9 @@ mod tests {
             let image = smooth(seed);
             let crop = transform.view(120, 120, seed).crop;
             let warped = transform.warp(&image, Path::draw(seed).corners(crop, 1e-6, 0.0));
-            let resized: Vec<f32> = transform.resize_crop(&image, crop).into_iter().map(f32::from).collect();
+            let resized: Vec<f32> = transform.resize_crop(&image, crop, |pixels| {
+                pixels.iter().map(|&value| f32::from(value)).collect()
+            });
             assert!(distance(&warped, &resized) < 2.0, "{}", distance(&warped, &resized));
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::EmbeddingFileError;
 use super::npy::{Header, HeaderProblem};
+use crate::files::read_exact_at;
 
 /// A matrix of floats in an `.npy` file that stays there: rows are read where they are needed, from any number of threads.
 ///
@@ -117,23 +118,4 @@ impl NpyRows {
         let offset = self.header.start + offset as u64;
         read_exact_at(&self.file, bytes, offset).map_err(EmbeddingFileError::read(&self.path))
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                bytes = &mut bytes[read..];
-                offset += read as u64;
-            }
-        }
-    }
-    Ok(())
 }

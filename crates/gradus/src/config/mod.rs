@@ -9,6 +9,6 @@ mod sections;
 pub(crate) use overlay::closest;
 pub use overlay::{ConfigError, Overlay, settings};
 pub use sections::{
-    Config, DataConfig, EarlyStopping, EvaluationConfig, FeatureCache, OptimizerConfig, ProxyStart, TeacherConfig,
-    TeacherKind, TeacherSpace, TrainConfig,
+    CacheKind, Config, DataConfig, EarlyStopping, EvaluationConfig, FeatureCache, OptimizerConfig, ProxyStart,
+    TeacherConfig, TeacherKind, TeacherSpace, TrainConfig,
 };

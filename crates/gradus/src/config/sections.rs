@@ -83,8 +83,15 @@ pub struct DataConfig {
     pub max_bad_images: f64,
     /// Decoding threads (default 0: one per core).
     pub threads: usize,
-    /// Memory for decoded images kept between epochs, in MiB (default 1024).
+    /// Where decoded images are kept between epochs (default `ram`); what is trained does not depend on it.
+    pub cache: CacheKind,
+    /// Memory for decoded images with `cache = "ram"`, in MiB (default 1024).
     pub cache_mib: usize,
+    /// The most the file of a data set may take with `cache = "disk"`, in MiB (default 16384).
+    pub disk_cache_mib: usize,
+    /// Folder for the files of `cache = "disk"` (default: `gradus` in the user's cache folder, such as `~/.cache`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_folder: Option<PathBuf>,
     /// The embedded data set.
     pub flora: FloraConfig,
 }
@@ -101,10 +108,26 @@ impl Default for DataConfig {
             rotations_as_classes: false,
             max_bad_images: 0.001,
             threads: 0,
+            cache: CacheKind::Ram,
             cache_mib: 1024,
+            disk_cache_mib: 16384,
+            cache_folder: None,
             flora: FloraConfig::default(),
         }
     }
+}
+
+/// Where decoded images are kept between epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheKind {
+    /// In memory, for as long as the program runs.
+    #[default]
+    Ram,
+    /// In one file per data set, which later runs find again; checked against each image's size and modification time.
+    Disk,
+    /// Nowhere: every image is decoded in every epoch.
+    None,
 }
 
 /// Section `[optimizer]`.
@@ -186,7 +209,7 @@ pub struct TrainConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum FeatureCache {
-    /// In the cache folder of the user (`XDG_CACHE_HOME`, `LOCALAPPDATA` or `HOME/.cache`); in memory where there is none.
+    /// In the cache folder of the user, such as `~/.cache`; in memory where there is none.
     #[default]
     Automatic,
     /// In memory.

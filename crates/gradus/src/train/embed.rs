@@ -82,19 +82,18 @@ pub enum Output {
     Features,
 }
 
-/// Puts loaded images on a device: `[batch, 3, height, width]`.
+/// Puts a loaded batch on a device: its images `[batch, 3, height, width]` and, if there are any, their graded augmentations
+/// `[batch * levels, 3, height, width]`. The memory is handed over, not copied.
 #[must_use]
-pub fn images_to_device(batch: &HostBatch, device: &Device) -> Tensor<4> {
-    let data = TensorData::new(batch.images.clone(), [batch.items.len(), 3, batch.size, batch.size]);
-    Tensor::from_data(data, device)
-}
-
-/// Puts graded augmentations on a device: `[batch * levels, 3, height, width]`.
-#[must_use]
-pub fn graded_to_device(batch: &HostBatch, levels: usize, device: &Device) -> Option<Tensor<4>> {
-    let graded = batch.graded.as_ref()?;
-    let data = TensorData::new(graded.clone(), [batch.items.len() * levels, 3, batch.size, batch.size]);
-    Some(Tensor::from_data(data, device))
+pub fn to_device(batch: HostBatch, device: &Device) -> (Tensor<4>, Option<Tensor<4>>) {
+    let HostBatch {
+        images, graded, size, ..
+    } = batch;
+    let tensor = |values: Vec<f32>| {
+        let count = values.len() / (3 * size * size);
+        Tensor::from_data(TensorData::new(values, [count, 3, size, size]), device)
+    };
+    (tensor(images), graded.map(tensor))
 }
 
 /// Reads a tensor back.
@@ -138,7 +137,7 @@ pub fn embed(
             }
         }
         None => each_batch(images, indices, Mode::Evaluate, 0, what, observer, |batch| {
-            take(embedder.features(images_to_device(batch, &device), ForwardMode::Evaluate))
+            take(embedder.features(to_device(batch, &device).0, ForwardMode::Evaluate))
         })?,
     }
     let dim = match output {
@@ -169,7 +168,7 @@ pub(super) fn features(
     let embedder = crate::tensor::Module::valid(embedder);
     let device = device_of(&embedder);
     each_batch(images, indices, Mode::Evaluate, 0, what, observer, |batch| {
-        let features = embedder.features(images_to_device(batch, &device), ForwardMode::Evaluate);
+        let features = embedder.features(to_device(batch, &device).0, ForwardMode::Evaluate);
         sink(&to_host(features)?)
     })
 }
@@ -193,11 +192,9 @@ pub(super) fn view_features(
     let mode = Mode::Train { epoch, graded_levels };
     each_batch(images, indices, mode, seed, what, observer, |batch| {
         let run = |views: Tensor<4>| to_host(embedder.features(views, ForwardMode::Evaluate));
-        let plain = run(images_to_device(batch, &device))?;
-        let graded = match graded_to_device(batch, levels, &device) {
-            Some(views) => run(views)?,
-            None => Vec::new(),
-        };
+        let (images, graded) = to_device(batch, &device);
+        let plain = run(images)?;
+        let graded = graded.map(run).transpose()?.unwrap_or_default();
         for (row, plain) in plain.chunks_exact(width).enumerate() {
             sink(plain)?;
             sink(&graded[row * levels * width..(row + 1) * levels * width])?;
@@ -213,14 +210,14 @@ fn each_batch(
     seed: u64,
     what: &str,
     observer: &mut dyn Observer,
-    mut work: impl FnMut(&HostBatch) -> Result<(), TrainError>,
+    mut work: impl FnMut(HostBatch) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     let batches = indices.chunks(images.batch_size.max(1)).map(<[usize]>::to_vec);
     let mut done = 0;
     for batch in images.load(batches.collect(), mode, seed) {
         let batch = batch?;
-        work(&batch)?;
         done += batch.items.len();
+        work(batch)?;
         observer.on(&Event::Progress {
             what: what.to_owned(),
             done,

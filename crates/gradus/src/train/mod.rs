@@ -4,6 +4,7 @@
 //! of an epoch and a sampler that knows labels do not fit a generic trainer. Read `trainer` from top to bottom.
 
 pub mod average;
+mod cache_folder;
 pub mod checkpoint;
 pub mod collapse;
 pub mod embed;

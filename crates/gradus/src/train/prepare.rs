@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gradus_core::data::image::{ScanOptions, scan_with};
-use gradus_core::data::loader::DecodedCache;
+use gradus_core::data::cache::DecodedCache;
+use gradus_core::data::image::{DEFAULT_PIXEL_LIMIT, ImageError, ScanOptions, decode_within, scan_by};
 use gradus_core::data::split::{TestSet, dense_labels, validation_split};
 use gradus_core::data::turns::add_quarter_turns;
 use gradus_core::data::{ClassSelection, Dataset, Item, Layout, SplitOptions, flora, layouts};
 use gradus_core::samplers::SamplerInput;
 
+use super::cache_folder::user_cache_folder;
 use super::error::TrainError;
 use super::events::{Event, Observer};
-use crate::config::{Config, DataConfig};
+use crate::config::{CacheKind, Config, DataConfig};
 
 /// Everything a run needs to know about its data.
 #[derive(Debug, Clone)]
@@ -76,9 +77,14 @@ impl PreparedData {
             observer.on(&Event::Warning { message: note.clone() });
         }
         let items: Arc<[Item]> = dataset.items.clone().into();
-        let cache = new_cache(items.len(), config.data.cache_mib);
+        let cache = cache_of(&config.data, items.len(), observer);
         let used: Vec<usize> = split.train.iter().copied().chain(split.test.items()).collect();
-        let bad = bad_images(&items, &used, config.data.max_bad_images)?;
+        let check = |item: usize| cache.check(&items[item].source, DEFAULT_PIXEL_LIMIT);
+        let bad = bad_images_by(&used, config.data.max_bad_images, &check)?;
+        cache.finish();
+        for message in cache.notes() {
+            observer.on(&Event::Warning { message });
+        }
         if !bad.is_empty() {
             for (_, message) in bad.iter().take(10) {
                 observer.on(&Event::Warning {
@@ -103,13 +109,12 @@ impl PreparedData {
         let (mut train_labels, classes) = dense_labels(&train, &dataset);
         let mut train_classes = classes.len();
         let mut train_super_labels = super_labels(&train, &dataset);
-        let (mut items, mut train, mut cache) = (items, train, cache);
+        let (mut items, mut train) = (items, train);
         if config.data.rotations_as_classes {
             let mut all = items.to_vec();
             add_quarter_turns(&mut all, &mut train, &mut train_labels, classes.len() as u32);
             train_classes *= 4;
             train_super_labels = train_super_labels.map(|coarse| coarse.repeat(4));
-            cache = new_cache(all.len(), config.data.cache_mib);
             items = all.into();
         }
         observer.on(&Event::Data {
@@ -163,19 +168,127 @@ pub fn new_cache(items: usize, mebibytes: usize) -> Arc<DecodedCache> {
     Arc::new(DecodedCache::new(items, mebibytes as u64 * 1024 * 1024))
 }
 
+/// The cache that a configuration asks for. With turned copies of the training images, which stand behind all others, there
+/// are at most four times as many items.
+fn cache_of(config: &DataConfig, items: usize, observer: &mut dyn Observer) -> Arc<DecodedCache> {
+    let items = if config.rotations_as_classes { 4 * items } else { items };
+    match config.cache {
+        CacheKind::Ram => new_cache(items, config.cache_mib),
+        CacheKind::None => new_cache(0, 0),
+        CacheKind::Disk => {
+            let Some(folder) = config.cache_folder.clone().or_else(user_cache_folder) else {
+                let message = "data.cache = \"disk\", but this user has no cache folder: images are decoded in every epoch; name a \
+                               folder with data.cache-folder"
+                    .to_owned();
+                observer.on(&Event::Warning { message });
+                return new_cache(0, 0);
+            };
+            let path = folder.join(cache_name(config));
+            Arc::new(DecodedCache::on_disk(path, config.disk_cache_mib as u64 * 1024 * 1024))
+        }
+    }
+}
+
+/// The name of a data set's cache: that of its folder or file, and a number made of all of its paths.
+fn cache_name(config: &DataConfig) -> String {
+    let paths: Vec<PathBuf> = std::iter::once(&config.path)
+        .chain(&config.with)
+        .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        .collect();
+    let bytes: Vec<u64> = paths
+        .iter()
+        .flat_map(|path| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .iter()
+                .map(|&byte| u64::from(byte))
+                .chain([256])
+        })
+        .collect();
+    let name = paths[0]
+        .file_name()
+        .map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned());
+    format!("{name}-{:016x}.pixels", gradus_core::random::derive(0, &bytes))
+}
+
 /// Decodes the items at `used` and returns the broken ones with what is wrong.
 ///
 /// # Errors
 /// If their share is above `limit`.
 pub fn bad_images(items: &[Item], used: &[usize], limit: f64) -> Result<Vec<(usize, String)>, TrainError> {
-    let chosen: Vec<Item> = used.iter().map(|&index| items[index].clone()).collect();
+    let check = |item: usize| decode_within(&items[item].source, DEFAULT_PIXEL_LIMIT).map(drop);
+    bad_images_by(used, limit, &check)
+}
+
+/// [`bad_images`] of items that `check` decodes, or knows to be whole.
+fn bad_images_by(
+    used: &[usize],
+    limit: f64,
+    check: &(dyn Fn(usize) -> Result<(), ImageError> + Sync),
+) -> Result<Vec<(usize, String)>, TrainError> {
     let options = ScanOptions {
         max_bad_images: limit,
         ..ScanOptions::default()
     };
-    let bad = scan_with(&chosen, &options, &|_| {})?;
+    let bad = scan_by(used.len(), &options, &|position| check(used[position]), &|_| {})?;
     Ok(bad
         .into_iter()
         .map(|(position, message)| (used[position], message))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::events::Silent;
+
+    /// Four classes of two pictures each, in a folder per class.
+    fn folder_of_pictures() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..8_u8 {
+            let class = folder.path().join(format!("data/{}", number / 2));
+            std::fs::create_dir_all(&class).unwrap();
+            let picture = image::RgbImage::from_pixel(20, 10, image::Rgb([number * 30, 7, 200]));
+            picture.save(class.join(format!("{number}.png"))).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_disk_cache_lies_where_it_was_asked_for_and_holds_every_image_used() {
+        let folder = folder_of_pictures();
+        let caches = folder.path().join("caches");
+        let mut config = Config::default();
+        config.data.path = folder.path().join("data");
+        config.data.cache = CacheKind::Disk;
+        config.data.cache_folder = Some(caches.clone());
+        let used = |config: &Config| PreparedData::new(config, &mut Silent).unwrap().cache.used();
+        assert_eq!(used(&config), 8 * 20 * 10 * 3);
+        let files: Vec<_> = std::fs::read_dir(&caches)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        assert_eq!(files.len(), 1);
+        assert_eq!(
+            files[0].file_name().unwrap().to_str(),
+            Some(cache_name(&config.data).as_str())
+        );
+        // The next run finds it; turned copies need no room; other data have another file.
+        let written = std::fs::metadata(&files[0]).unwrap().modified().unwrap();
+        config.data.rotations_as_classes = true;
+        assert_eq!(used(&config), 8 * 20 * 10 * 3);
+        assert_eq!(std::fs::metadata(&files[0]).unwrap().modified().unwrap(), written);
+        config.data.with = vec!["more".into()];
+        assert_ne!(
+            files[0].file_name().unwrap().to_str(),
+            Some(cache_name(&config.data).as_str())
+        );
+        // No room and no cache at all are no reason to fail.
+        config.data.with.clear();
+        config.data.cache_folder = Some(folder.path().join("elsewhere"));
+        config.data.disk_cache_mib = 0;
+        assert_eq!(used(&config), 0);
+        config.data.cache = CacheKind::None;
+        assert_eq!(used(&config), 0);
+    }
 }

@@ -428,7 +428,7 @@ impl<'a> Trainer<'a> {
         for (items, labels) in rest.iter().zip(labels) {
             let input = match &mut loader {
                 Some(loader) => match loader.next() {
-                    Some(batch) => self.input_of_images(&batch?, items.len()),
+                    Some(batch) => self.input_of_images(batch?, items.len()),
                     None => return Err(TrainError::Data("the loader ended before the epoch did".to_owned())),
                 },
                 None => match &frozen {
@@ -560,13 +560,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// What the network and the teacher see of `items` images, all first views before all second ones.
-    fn input_of_images(&self, batch: &HostBatch, items: usize) -> (Seen, Option<Tensor<2>>) {
+    fn input_of_images(&self, batch: HostBatch, items: usize) -> (Seen, Option<Tensor<2>>) {
         let device = self.device.clone().autodiff();
-        let images = embed::images_to_device(batch, &device);
+        let (images, graded) = embed::to_device(batch, &device);
         let first = || images.clone().narrow(0, 0, items);
         let teacher = self.teacher.as_ref().map(|teacher| teacher.see(first()));
-        let levels = self.config.intra_class.graded_levels().unwrap_or(0);
-        let graded = embed::graded_to_device(batch, levels, &device).map(NetworkInput::Images);
+        let graded = graded.map(NetworkInput::Images);
         let rows = NetworkInput::Images(images);
         (Seen { rows, graded }, teacher)
     }

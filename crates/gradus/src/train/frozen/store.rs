@@ -8,6 +8,7 @@ use gradus_core::data::fingerprint::Fingerprint;
 use gradus_core::embeddings::{MatrixWriter, NpyRows};
 use gradus_core::files::write_atomically;
 
+use super::super::cache_folder::user_cache_folder;
 use super::super::error::TrainError;
 use super::super::events::{Event, Observer};
 use crate::config::{FeatureCache, TrainConfig};
@@ -60,7 +61,7 @@ impl Store {
     pub(super) fn new(config: &TrainConfig) -> Self {
         let folder = match &config.feature_cache {
             FeatureCache::None => None,
-            FeatureCache::Automatic => user_cache().map(|cache| cache.join("gradus").join("features")),
+            FeatureCache::Automatic => user_cache_folder().map(|folder| folder.join("features")),
             FeatureCache::Folder(folder) => Some(folder.clone()),
         };
         Self {
@@ -218,19 +219,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// Where programs of this user keep what can be made again.
-fn user_cache() -> Option<PathBuf> {
-    let folder = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    folder("XDG_CACHE_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| folder("LOCALAPPDATA"))
-        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
 }
 
 #[cfg(test)]
