@@ -31,11 +31,15 @@ mod normalization;
 mod options;
 mod partition;
 mod power_sums;
+mod product;
 mod rows;
 mod simd;
 mod stock;
+mod strips;
 #[cfg(test)]
 mod tests;
+mod winograd;
+mod winograd_transforms;
 
 pub use convolution::conv2d;
 pub use memory::keep_large_buffers;

@@ -49,6 +49,11 @@ impl<T> SharedPointer<T> {
         Self(slice.as_mut_ptr())
     }
 
+    /// A pointer that whoever made it may write through.
+    pub(crate) fn of(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
     /// A pointer that is only read through.
     pub(crate) fn source(slice: &[T]) -> Self {
         Self(slice.as_ptr().cast_mut())
