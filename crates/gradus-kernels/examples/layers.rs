@@ -1,14 +1,17 @@
-//! Times the dense convolution's kernels, layer by layer: images as columns (im2col) beside the way that is chosen for
-//! the shape, in turn, best of the repetitions.
+//! Times the dense convolution's kernels, layer by layer: images as columns (im2col), the direct kernel and Winograd's,
+//! in turn, best of the repetitions.
 //!
 //! `cargo run --release -p gradus-kernels --example layers [repetitions [layers ...]]`
 //!
-//! The kernels are compiled into the example, because the public operation would time autodiff with them.
+//! The time is that of the process, all threads together, so that other work on the machine does not count. The kernels
+//! are compiled into the example, because the public operation would time autodiff with them.
 
 #![allow(dead_code, unused_imports)]
 
 #[path = "../src/dense.rs"]
 mod dense;
+#[path = "../src/direct.rs"]
+mod direct;
 #[path = "../src/geometry.rs"]
 mod geometry;
 #[path = "../src/memory.rs"]
@@ -25,8 +28,6 @@ mod strips;
 mod winograd;
 #[path = "../src/winograd_transforms.rs"]
 mod winograd_transforms;
-
-use std::time::Instant;
 
 use geometry::Geometry;
 use options::Conv2dOptions;
@@ -77,10 +78,18 @@ fn random(length: usize) -> Vec<f32> {
     (0..length).map(|i| value(i + length)).collect()
 }
 
+/// Seconds of processor time that this process has taken.
+fn processor_time() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to the structure given.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
 fn ms(work: impl FnOnce() -> Vec<f32>) -> f64 {
-    let start = Instant::now();
+    let start = processor_time();
     let result = work();
-    let time = start.elapsed().as_secs_f64() * 1e3;
+    let time = (processor_time() - start) * 1e3;
     drop(result);
     time
 }
@@ -93,7 +102,7 @@ fn main() {
     let repetitions = arguments.next().unwrap_or(5);
     let chosen: Vec<usize> = arguments.collect();
     println!(
-        "layer n c o size kernel stride: forward, weight gradient, input gradient in ms (GFLOP/s), columns | chosen"
+        "layer n c o size kernel stride: forward, weight gradient, input gradient in ms (GFLOP/s), columns | direct | Winograd"
     );
     for (index, &[n, c, o, size, kernel, stride]) in LAYERS.iter().enumerate() {
         if !chosen.is_empty() && !chosen.contains(&index) {
@@ -104,16 +113,19 @@ fn main() {
         let x = random(n * c * size * size);
         let weight = random(o * c * kernel * kernel);
         let gradient = random(geometry.output_shape().iter().product());
-        let mut best = [f64::INFINITY; 6];
+        let mut best = [f64::INFINITY; 9];
         for _ in 0..repetitions {
             let mut record = |slot: usize, time: f64| best[slot] = best[slot].min(time);
             record(0, ms(|| dense::forward(&geometry, &x, &weight, None)));
             record(1, ms(|| dense::weight_gradient(&geometry, &x, &gradient)));
             record(2, ms(|| dense::input_gradient(&geometry, &weight, &gradient)));
+            record(3, ms(|| direct::forward(&geometry, &x, &weight, None)));
+            record(4, ms(|| direct::weight_gradient(&geometry, &x, &gradient)));
+            record(5, ms(|| direct::input_gradient(&geometry, &weight, &gradient)));
             if winograd::applies(&geometry) {
-                record(3, ms(|| winograd::forward(&geometry, &x, &weight, None)));
-                record(4, ms(|| winograd::weight_gradient(&geometry, &x, &gradient)));
-                record(5, ms(|| winograd::input_gradient(&geometry, &weight, &gradient)));
+                record(6, ms(|| winograd::forward(&geometry, &x, &weight, None)));
+                record(7, ms(|| winograd::weight_gradient(&geometry, &x, &gradient)));
+                record(8, ms(|| winograd::input_gradient(&geometry, &weight, &gradient)));
             }
         }
         let work = 2e-6 * (n * o * c * kernel * kernel * geometry.output_pixels()) as f64;
@@ -122,9 +134,10 @@ fn main() {
             text.collect::<Vec<_>>().join(" ")
         };
         println!(
-            "{index:2} {n:3} {c:4} {o:4} {size:3} {kernel} {stride}: {} | {}",
+            "{index:2} {n:3} {c:4} {o:4} {size:3} {kernel} {stride}: {} | {} | {}",
             text(&best[..3]),
-            text(&best[3..])
+            text(&best[3..6]),
+            text(&best[6..])
         );
     }
 }

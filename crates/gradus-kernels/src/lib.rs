@@ -24,6 +24,7 @@
 mod convolution;
 mod dense;
 mod depthwise;
+mod direct;
 mod extension;
 mod geometry;
 mod memory;

@@ -87,6 +87,15 @@ pub(crate) fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R)
     result
 }
 
+/// Floats of a cache line: large scratch starts on one, and its strides are kept off multiples of large powers of two.
+pub(crate) const LINE: usize = 16;
+
+/// The first float of the scratch that starts a cache line; ask for [`LINE`] floats more than are needed.
+pub(crate) fn aligned(scratch: &mut [f32]) -> *mut f32 {
+    let offset = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
+    scratch[offset..].as_mut_ptr()
+}
+
 /// A Flex tensor that owns these values in row-major order.
 pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
     FlexTensor::new(

@@ -27,17 +27,19 @@ pub(crate) fn vector_width() -> usize {
     8
 }
 
-/// `target[i][j] (+)= sum over a, b of left[i][a][b] right[a][b][j]`, all panels of `j`.
+/// `target[g][i][j] (+)= sum over a, b of left[g][i][a][b] right[a][b][j]`, all panels of `j`.
 ///
-/// The sum has two indices, so that a convolution's rows of taps, or rows of pixels, need not lie next to each other.
+/// Rows and sum have two indices each, so that a convolution's rows of pixels or taps need not lie next to each other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Product {
-    pub(crate) rows: usize,
+    /// Counts of the outer and inner index of the rows.
+    pub(crate) rows: [usize; 2],
     pub(crate) panels: usize,
     /// Counts of the outer and inner index of the sum.
     pub(crate) terms: [usize; 2],
     pub(crate) left: *const f32,
-    pub(crate) left_row: usize,
+    /// Floats from row to row, outer and inner.
+    pub(crate) left_row: [usize; 2],
     /// Floats from one term to the next, outer and inner. The inner step or the step between rows should be 1.
     pub(crate) left_term: [usize; 2],
     pub(crate) right: *const f32,
@@ -46,7 +48,7 @@ pub(crate) struct Product {
     pub(crate) right_term: [usize; 2],
     pub(crate) target: *mut f32,
     pub(crate) target_panel: usize,
-    pub(crate) target_row: usize,
+    pub(crate) target_row: [usize; 2],
     /// Whether the target's values are added to.
     pub(crate) accumulate: bool,
 }
@@ -63,9 +65,10 @@ multiversion! {
 #[inline(always)]
 unsafe fn multiply_with<L: Lanes>(product: Product) {
     let most = ROWS[usize::from(L::WIDTH < 16)];
-    let blocks = product.rows.div_ceil(most).max(1);
+    let [groups, rows] = product.rows;
+    let blocks = rows.div_ceil(most).max(1);
     // Blocks of nearly the same size: a last one with a row or two would leave the adders waiting.
-    let (low, more) = (product.rows / blocks, product.rows % blocks);
+    let (low, more) = (rows / blocks, rows % blocks);
     let [outer, inner] = product.terms;
     let inner_step = inner.div_ceil(inner.div_ceil(TERMS).max(1)).max(1);
     let outer_step = (TERMS / inner.max(1)).max(1);
@@ -76,37 +79,25 @@ unsafe fn multiply_with<L: Lanes>(product: Product) {
             let target = product.target.add(panel * product.target_panel);
             for a in (0..outer).step_by(outer_step) {
                 for b in (0..inner).step_by(inner_step) {
-                    let terms = [outer_step.min(outer - a), inner_step.min(inner - b)];
-                    let mut tile = Tile {
-                        terms,
-                        left: product.left.add(a * product.left_term[0] + b * product.left_term[1]),
-                        left_row: product.left_row,
-                        left_term: product.left_term,
-                        right: right.add(a * product.right_term[0] + b * product.right_term[1]),
-                        right_term: product.right_term,
-                        target,
-                        target_row: product.target_row,
-                        accumulate: product.accumulate || a > 0 || b > 0,
-                    };
-                    for block in 0..blocks {
-                        let rows = low + usize::from(block < more);
-                        match rows {
-                            1 => tile.run::<L, 1>(),
-                            2 => tile.run::<L, 2>(),
-                            3 => tile.run::<L, 3>(),
-                            4 => tile.run::<L, 4>(),
-                            5 => tile.run::<L, 5>(),
-                            6 => tile.run::<L, 6>(),
-                            7 => tile.run::<L, 7>(),
-                            8 => tile.run::<L, 8>(),
-                            9 => tile.run::<L, 9>(),
-                            10 => tile.run::<L, 10>(),
-                            11 => tile.run::<L, 11>(),
-                            12 => tile.run::<L, 12>(),
-                            _ => {}
+                    for group in 0..groups {
+                        let left = product.left.add(group * product.left_row[0]);
+                        let mut tile = Tile {
+                            terms: [outer_step.min(outer - a), inner_step.min(inner - b)],
+                            left: left.add(a * product.left_term[0] + b * product.left_term[1]),
+                            left_row: product.left_row[1],
+                            left_term: product.left_term,
+                            right: right.add(a * product.right_term[0] + b * product.right_term[1]),
+                            right_term: product.right_term,
+                            target: target.add(group * product.target_row[0]),
+                            target_row: product.target_row[1],
+                            accumulate: product.accumulate || a > 0 || b > 0,
+                        };
+                        for block in 0..blocks {
+                            let rows = low + usize::from(block < more);
+                            tile.run_rows::<L>(rows);
+                            tile.left = tile.left.add(rows * tile.left_row);
+                            tile.target = tile.target.add(rows * tile.target_row);
                         }
-                        tile.left = tile.left.add(rows * product.left_row);
-                        tile.target = tile.target.add(rows * product.target_row);
                     }
                 }
             }
@@ -129,6 +120,30 @@ struct Tile {
 }
 
 impl Tile {
+    /// # Safety
+    /// As for [`multiply`].
+    #[inline(always)]
+    unsafe fn run_rows<L: Lanes>(&self, rows: usize) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match rows {
+                1 => self.run::<L, 1>(),
+                2 => self.run::<L, 2>(),
+                3 => self.run::<L, 3>(),
+                4 => self.run::<L, 4>(),
+                5 => self.run::<L, 5>(),
+                6 => self.run::<L, 6>(),
+                7 => self.run::<L, 7>(),
+                8 => self.run::<L, 8>(),
+                9 => self.run::<L, 9>(),
+                10 => self.run::<L, 10>(),
+                11 => self.run::<L, 11>(),
+                12 => self.run::<L, 12>(),
+                _ => {}
+            }
+        }
+    }
+
     /// # Safety
     /// As for [`multiply`], for `ROWS` rows.
     #[inline(always)]

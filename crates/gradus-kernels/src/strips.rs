@@ -1,6 +1,6 @@
 //! Channel planes to strips, in which the channels of one vector lie next to each other for every pixel, and back.
 
-use crate::simd::Lanes;
+use crate::simd::{Lanes, multiversion};
 
 /// `target[column][lane] = source[lane][column]` for `lanes` rows of `source`; the lanes from there on become 0.
 ///
@@ -78,6 +78,146 @@ pub(crate) unsafe fn scatter<L: Lanes>(
             for column in 0..columns {
                 *target.add(lane * target_step + column) = *source.add(column * source_step + lane);
             }
+        }
+    }
+}
+
+/// Rows of an image on their way to channels-last order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interleave {
+    /// First row of the plane of the first channel; floats from plane to plane.
+    pub(crate) source: *const f32,
+    pub(crate) plane: usize,
+    pub(crate) channels: usize,
+    /// Rows, floats per row, and how many of them are wanted.
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    pub(crate) columns: usize,
+    /// [`Interleave::scratch`] floats.
+    pub(crate) scratch: *mut f32,
+    /// The first pixel's channels. Behind each pixel's last channel, up to a vector of zeros may be written before the
+    /// next pixel's channels are.
+    pub(crate) target: *mut f32,
+    /// Floats from row to row, from pixel to pixel, and from one panel of two vectors of channels to the next.
+    pub(crate) row: usize,
+    pub(crate) pixel: usize,
+    pub(crate) panel: usize,
+    /// Panels that are written in whole, zeros where there are no more channels; 0 for the channels alone.
+    pub(crate) panels: usize,
+}
+
+impl Interleave {
+    /// Pixels transposed at a time, at least: enough for blocks of full vectors.
+    const PIXELS: usize = 64;
+
+    fn rows_at_a_time(&self) -> usize {
+        Self::PIXELS.div_ceil(self.width.max(1))
+    }
+
+    /// Floats of scratch.
+    pub(crate) fn scratch(width: usize, vector: usize) -> usize {
+        (Self::PIXELS + width) * vector
+    }
+}
+
+multiversion! {
+    /// Puts the channels of each pixel next to each other.
+    ///
+    /// # Safety
+    /// The pointers have room for what the sizes say (the target for a vector more), and no other thread touches scratch
+    /// or target.
+    pub(crate) unsafe fn interleave = interleave_with(job: Interleave)
+}
+
+#[inline(always)]
+unsafe fn interleave_with<L: Lanes>(job: Interleave) {
+    if job.panels == 0 && job.channels < L::WIDTH {
+        for channel in 0..job.channels {
+            for y in 0..job.rows {
+                for x in 0..job.columns {
+                    // SAFETY: the caller's contract.
+                    unsafe {
+                        *job.target.add(y * job.row + x * job.pixel + channel) =
+                            *job.source.add(channel * job.plane + y * job.width + x);
+                    }
+                }
+            }
+        }
+        return;
+    }
+    let vectors = job.channels.div_ceil(L::WIDTH).max(2 * job.panels);
+    // Backwards, so that the zeros behind the last channel are overwritten by the next pixel's first ones.
+    for vector in (0..vectors).rev() {
+        let channel = vector * L::WIDTH;
+        let lanes = job.channels.saturating_sub(channel).min(L::WIDTH);
+        for first in (0..job.rows).step_by(job.rows_at_a_time()) {
+            let rows = job.rows_at_a_time().min(job.rows - first);
+            // SAFETY: the caller's contract; without lanes nothing is read.
+            unsafe {
+                let source = if lanes == 0 {
+                    job.source
+                } else {
+                    job.source.add(channel * job.plane + first * job.width)
+                };
+                gather::<L>(source, job.plane, lanes, rows * job.width, job.scratch, L::WIDTH);
+                let target = job.target.add(vector / 2 * job.panel + vector % 2 * L::WIDTH);
+                for y in 0..rows {
+                    for x in 0..job.columns {
+                        L::load(job.scratch.add((y * job.width + x) * L::WIDTH))
+                            .store(target.add((first + y) * job.row + x * job.pixel));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Pixels of one panel of channels on their way to planes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planes {
+    /// `[pixels][panel]`.
+    pub(crate) source: *mut f32,
+    pub(crate) pixels: usize,
+    /// Added to every pixel, a whole panel of it, or null.
+    pub(crate) bias: *const f32,
+    /// First pixel in the plane of the first channel; floats from plane to plane.
+    pub(crate) target: *mut f32,
+    pub(crate) plane: usize,
+    /// Channels, at most a panel of them.
+    pub(crate) channels: usize,
+}
+
+multiversion! {
+    /// Puts the pixels of each channel next to each other.
+    ///
+    /// # Safety
+    /// The pointers have room for what the sizes say, and no other thread touches source or target.
+    pub(crate) unsafe fn separate = separate_with(job: Planes)
+}
+
+#[inline(always)]
+unsafe fn separate_with<L: Lanes>(job: Planes) {
+    let panel = 2 * L::WIDTH;
+    // SAFETY: the caller's contract.
+    unsafe {
+        for vector in 0..job.channels.div_ceil(L::WIDTH) {
+            let channel = vector * L::WIDTH;
+            let source = job.source.add(channel);
+            if !job.bias.is_null() {
+                let bias = L::load(job.bias.add(channel));
+                for pixel in 0..job.pixels {
+                    let value = source.add(pixel * panel);
+                    L::load(value).add(bias).store(value);
+                }
+            }
+            scatter::<L>(
+                source,
+                panel,
+                job.pixels,
+                job.target.add(channel * job.plane),
+                job.plane,
+                L::WIDTH.min(job.channels - channel),
+            );
         }
     }
 }

@@ -11,11 +11,11 @@
 use rayon::prelude::*;
 
 use crate::geometry::Geometry;
-use crate::memory::{Output, SharedPointer, with_scratch};
+use crate::memory::{LINE, Output, SharedPointer, aligned, with_scratch};
 use crate::product::{Product, multiply, panel_width, vector_width};
 use crate::winograd_transforms::{
-    KERNEL_STRIP, KernelSums, Kernels, OutputRow, POSITIONS, PatchRow, SIDE, TILE, transform_gradients,
-    transform_inputs, transform_kernel_sums, transform_kernels, transform_outputs,
+    KERNEL_STRIP, KernelSums, Kernels, OutputRow, POSITIONS, PatchRow, TILE, transform_gradients, transform_inputs,
+    transform_kernel_sums, transform_kernels, transform_outputs,
 };
 
 /// Bytes of transformed inputs per batch: at least this much, at most that, and as much as the transformed kernels.
@@ -26,8 +26,6 @@ const GRADIENT_BATCH_BYTES: usize = 16 << 20;
 const PRODUCT_TILES: usize = 96;
 /// Most channels per task of the gradient of the kernels.
 const GRADIENT_CHANNELS: usize = 64;
-/// Floats of a cache line: scratch starts on one, and strides are kept off multiples of large powers of two.
-const LINE: usize = 16;
 /// Channels and outputs below which the transforms cost more than they save.
 const LEAST_CHANNELS: usize = 16;
 
@@ -102,12 +100,6 @@ impl Layer {
 /// Floats from tile to tile of transformed inputs.
 fn channel_step(channels: usize) -> usize {
     channels.next_multiple_of(panel_width()) + LINE
-}
-
-/// The first element on a cache line; the caller has asked for [`LINE`] floats more.
-fn aligned(scratch: &mut [f32]) -> *mut f32 {
-    let offset = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
-    scratch[offset..].as_mut_ptr()
 }
 
 /// Output of the convolution, `[images, outputs, output pixels]`.
@@ -213,18 +205,18 @@ fn convolve(layer: &Layer, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> V
                         });
                         for i in 0..POSITIONS {
                             multiply(Product {
-                                rows: tiles,
+                                rows: [1, tiles],
                                 panels: 1,
                                 terms: [1, layer.channels],
                                 left: inputs.at(i * position + rows.start * horizontal * step),
-                                left_row: step,
+                                left_row: [0, step],
                                 left_term: [0, 1],
                                 right: kernels.add(i * kernel_position),
                                 right_panel: 0,
                                 right_term: [0, panel],
                                 target: products.add(i * product_position),
                                 target_panel: 0,
-                                target_row: panel,
+                                target_row: [0, panel],
                                 accumulate: false,
                             });
                         }
@@ -348,18 +340,18 @@ pub(crate) fn weight_gradient(geometry: &Geometry, x: &[f32], gradient: &[f32]) 
                         };
                         for i in 0..POSITIONS {
                             multiply(Product {
-                                rows: channels,
+                                rows: [1, channels],
                                 panels: 1,
                                 terms: [1, tiles],
                                 left: inputs.at(i * input_position + start),
-                                left_row: 1,
+                                left_row: [0, 1],
                                 left_term: [0, step],
                                 right: gradients.at(i * gradient_position + index * tiles * panel),
                                 right_panel: 0,
                                 right_term: [0, panel],
                                 target: sums.add(i * sum_position),
                                 target_panel: 0,
-                                target_row: panel,
+                                target_row: [0, panel],
                                 accumulate: batch > 0,
                             });
                         }
