@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::geometry::Geometry;
 use crate::memory::{LINE, Output, SharedPointer, aligned, with_scratch};
 use crate::product::{Product, multiply, panel_width, vector_width};
-use crate::strips::{Interleave, Planes, interleave, separate};
+use crate::strips::{Interleave, PanelWeights, Planes, interleave, pack_weights, separate, unpack_weights};
 
 /// Floats of a band in channels-last order, about: half of a second-level cache.
 const BAND_FLOATS: usize = 96 << 10;
@@ -22,8 +22,13 @@ const SHORT_ROW: usize = 12;
 const BATCH_BYTES: usize = 12 << 20;
 /// Most rows of the weight's gradient per task.
 const GRADIENT_ROWS: usize = 192;
+/// Most panels of outputs per task of the weight's gradient, and tasks that there should be at least.
+const PANELS: usize = 4;
+const LEAST_TASKS: usize = 16;
 /// Outputs (of the pass) below which most of a panel would be empty.
 const LEAST_OUTPUTS: usize = 8;
+/// Output pixels below which there are too few tasks; a product of columns is split over threads.
+const LEAST_PIXELS: usize = 4 * BAND_PIXELS;
 
 /// Whether the forward pass and the gradient of the weight gain. Pointwise kernels do not: their columns are the image.
 pub(crate) fn applies(geometry: &Geometry) -> bool {
@@ -31,8 +36,8 @@ pub(crate) fn applies(geometry: &Geometry) -> bool {
         && geometry.dilation == [1; 2]
         && geometry.taps() > 1
         && geometry.outputs >= LEAST_OUTPUTS
-        && geometry.images * geometry.output_pixels() > 0
-        && geometry.channels * geometry.input_pixels() > 0
+        && geometry.channels > 0
+        && geometry.images * geometry.output_pixels() >= LEAST_PIXELS
 }
 
 /// Whether the gradient of the input gains.
@@ -121,32 +126,31 @@ impl Taps {
     }
 }
 
-/// Writes `packed[panel][tap][inner][column of the panel]`, where `value(column, inner, vertical, horizontal)`.
-fn pack(
-    taps: &Taps,
-    inner: usize,
-    columns: usize,
-    packed: SharedPointer,
-    value: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
-) {
+/// Writes `packed[panel][tap][output][channel of the panel]` for the taps of one phase of the input's gradient.
+///
+/// # Safety
+/// `packed` has room for all panels, and no other thread touches it.
+unsafe fn pack_phase(geometry: &Geometry, taps: &Taps, weight: &[f32], packed: SharedPointer) {
     let panel = panel_width();
-    let length = taps.count() * inner * panel;
-    (0..columns.div_ceil(panel)).into_par_iter().for_each(|index| {
+    let (channels, outputs, kernel) = (geometry.channels, geometry.outputs, geometry.taps());
+    (0..channels.div_ceil(panel)).into_par_iter().for_each(|index| {
         let first = index * panel;
-        for (v, vertical) in taps.vertical.iter().enumerate() {
-            for (h, horizontal) in taps.horizontal.iter().enumerate() {
-                let tap = v * taps.horizontal.len() + h;
-                for i in 0..inner {
-                    let start = index * length + (tap * inner + i) * panel;
-                    for column in 0..panel {
-                        let value = if first + column < columns {
-                            value(first + column, i, *vertical, *horizontal)
-                        } else {
-                            0.0
-                        };
-                        // SAFETY: the caller gives room for all panels; each task writes its own.
-                        unsafe { packed.at(start + column).write(value) };
+        let count = panel.min(channels - first);
+        for output in 0..outputs {
+            let weights = &weight[(output * channels + first) * kernel..][..count * kernel];
+            let mut slot = index * taps.count();
+            for vertical in &taps.vertical {
+                for horizontal in &taps.horizontal {
+                    let tap = vertical * geometry.kernel[1] + horizontal;
+                    // SAFETY: each task writes its panel, which the caller gives room for.
+                    unsafe {
+                        let target = packed.at((slot * outputs + output) * panel);
+                        for (column, kernel) in weights.chunks_exact(kernel).enumerate() {
+                            target.add(column).write(kernel[tap]);
+                        }
+                        std::ptr::write_bytes(target.add(count), 0, panel - count);
                     }
+                    slot += 1;
                 }
             }
         }
@@ -185,10 +189,6 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
     let [height, width] = geometry.output;
     let [stride_y, stride_x] = geometry.stride;
     let channels = geometry.channels;
-    let taps = Taps {
-        vertical: (0..kernel_height).collect(),
-        horizontal: (0..kernel_width).collect(),
-    };
     let run = kernel_width * channels;
     let band = Band {
         channels,
@@ -222,10 +222,25 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
     let pixels = geometry.output_pixels();
     let mut result = Output::new(geometry.images * geometry.outputs * pixels);
     let target = result.pointer();
-    with_scratch(panels * kernel_height * run * panel + LINE, |packed| {
+    with_scratch(panels * terms * panel + LINE, |packed| {
         let packed = SharedPointer::of(aligned(packed));
-        pack(&taps, channels, geometry.outputs, packed, |o, c, p, q| {
-            weight[((o * channels + c) * kernel_height + p) * kernel_width + q]
+        (0..panels).into_par_iter().for_each(|index| {
+            with_scratch(PanelWeights::scratch(geometry.taps(), vector) + LINE, |scratch| {
+                let outputs = panel.min(geometry.outputs - index * panel);
+                let step = channels * geometry.taps();
+                // SAFETY: the planes are only read; each task packs its panel.
+                unsafe {
+                    pack_weights(PanelWeights {
+                        planes: weight[index * panel * step..][..outputs * step].as_ptr().cast_mut(),
+                        step,
+                        outputs,
+                        channels,
+                        taps: geometry.taps(),
+                        packed: packed.at(index * terms * panel),
+                        scratch: aligned(scratch),
+                    });
+                }
+            });
         });
         (0..groups * bands).into_par_iter().for_each(|task| {
             let (group, first) = (task / bands, task % bands * per_band);
@@ -338,7 +353,6 @@ pub(crate) fn input_gradient(geometry: &Geometry, weight: &[f32], gradient: &[f3
     let panels = geometry.channels.div_ceil(panel);
     let outputs = geometry.outputs;
     let [height, width] = geometry.input;
-    let [kernel_height, kernel_width] = geometry.kernel;
     let axes = [0, 1].map(|axis| Axis {
         input: geometry.input[axis],
         kernel: geometry.kernel[axis],
@@ -384,11 +398,8 @@ pub(crate) fn input_gradient(geometry: &Geometry, weight: &[f32], gradient: &[f3
     with_scratch(offset + LINE, |packed| {
         let packed = SharedPointer::of(aligned(packed));
         for (_, _, taps, offset) in &phases {
-            // SAFETY: the phases' parts lie one behind the other.
-            let packed = SharedPointer::of(unsafe { packed.at(*offset) });
-            pack(taps, outputs, geometry.channels, packed, |c, o, p, q| {
-                weight[((o * geometry.channels + c) * kernel_height + p) * kernel_width + q]
-            });
+            // SAFETY: the phases' parts lie one behind the other, each with room for all panels.
+            unsafe { pack_phase(geometry, taps, weight, SharedPointer::of(packed.at(*offset))) };
         }
         (0..geometry.images * bands).into_par_iter().for_each(|task| {
             let (image, first) = (task / bands, task % bands * per_band);
@@ -495,6 +506,10 @@ pub(crate) fn weight_gradient(geometry: &Geometry, x: &[f32], gradient: &[f32]) 
     let chunks = run.div_ceil(GRADIENT_ROWS);
     let chunk = run.div_ceil(chunks);
     let chunks = run.div_ceil(chunk);
+    // Panels that share a task read the image once from the outer cache; fewer where tasks would be too few.
+    let parts = kernel_height * runs * chunks;
+    let per_group = (parts * panels / LEAST_TASKS).clamp(1, PANELS);
+    let groups = panels.div_ceil(per_group);
     let size = channels * geometry.input_pixels();
     let gradient_size = geometry.outputs * pixels;
     // `[panel][vertical tap][horizontal tap, channel][output]`.
@@ -533,50 +548,51 @@ pub(crate) fn weight_gradient(geometry: &Geometry, x: &[f32], gradient: &[f32]) 
                     }
                 });
             });
-            (0..panels * kernel_height * runs * chunks)
-                .into_par_iter()
-                .for_each(|task| {
-                    let (index, part) = (task % panels, task / panels);
-                    let (tap, start) = (part / chunks, part % chunks * chunk);
-                    let (vertical, horizontal) = (tap / runs, tap % runs);
-                    for slot in 0..count {
-                        // SAFETY: the images are only read; each task has its own part of the sums.
-                        unsafe {
-                            let copied = copies.at(slot * per_image);
-                            multiply(Product {
-                                rows: [1, chunk.min(run - start)],
-                                panels: 1,
-                                terms: [height, width],
-                                left: copied.add(vertical * band.row() + horizontal * pixel + start),
-                                left_row: [0, 1],
-                                left_term: [stride_y * band.row(), stride_x * pixel],
-                                right: copied.add(copy + index * gradient_panel),
-                                right_panel: 0,
-                                right_term: [width * panel, panel],
-                                target: sums.at(index * sums_panel + (tap * run + start) * panel),
-                                target_panel: 0,
-                                target_row: [0, panel],
-                                accumulate: first + slot > 0,
-                            });
-                        }
-                    }
-                });
-        }
-        (0..geometry.outputs).into_par_iter().for_each(|output| {
-            let (index, column) = (output / panel, output % panel);
-            for channel in 0..channels {
-                for tap in 0..taps {
-                    let sum = index * sums_panel + (tap * channels + channel) * panel + column;
-                    // SAFETY: all sums have been written; each task writes the weights of its output.
+            (0..parts * groups).into_par_iter().for_each(|task| {
+                let (part, group) = (task / groups, task % groups);
+                let (tap, start) = (part / chunks, part % chunks * chunk);
+                let (vertical, horizontal) = (tap / runs, tap % runs);
+                let index = group * per_group;
+                for slot in 0..count {
+                    // SAFETY: the images are only read; each task has its own part of the sums.
                     unsafe {
-                        target
-                            .at((output * channels + channel) * taps + tap)
-                            .write(*sums.at(sum))
-                    };
+                        let copied = copies.at(slot * per_image);
+                        multiply(Product {
+                            rows: [1, chunk.min(run - start)],
+                            panels: per_group.min(panels - index),
+                            terms: [height, width],
+                            left: copied.add(vertical * band.row() + horizontal * pixel + start),
+                            left_row: [0, 1],
+                            left_term: [stride_y * band.row(), stride_x * pixel],
+                            right: copied.add(copy + index * gradient_panel),
+                            right_panel: gradient_panel,
+                            right_term: [width * panel, panel],
+                            target: sums.at(index * sums_panel + (tap * run + start) * panel),
+                            target_panel: sums_panel,
+                            target_row: [0, panel],
+                            accumulate: first + slot > 0,
+                        });
+                    }
                 }
-            }
+            });
+        }
+        (0..panels).into_par_iter().for_each(|index| {
+            with_scratch(PanelWeights::scratch(taps, vector) + LINE, |scratch| {
+                // SAFETY: all sums have been written; each task writes the weights of its panel.
+                unsafe {
+                    unpack_weights(PanelWeights {
+                        planes: target.at(index * panel * taps * channels),
+                        step: taps * channels,
+                        outputs: panel.min(geometry.outputs - index * panel),
+                        channels,
+                        taps,
+                        packed: sums.at(index * sums_panel),
+                        scratch: aligned(scratch),
+                    });
+                }
+            });
         });
     });
-    // SAFETY: the tasks cover all outputs.
+    // SAFETY: the tasks cover all panels of outputs.
     unsafe { result.finish() }
 }

@@ -71,7 +71,8 @@ unsafe fn multiply_with<L: Lanes>(product: Product) {
     let (low, more) = (rows / blocks, rows % blocks);
     let [outer, inner] = product.terms;
     let inner_step = inner.div_ceil(inner.div_ceil(TERMS).max(1)).max(1);
-    let outer_step = (TERMS / inner.max(1)).max(1);
+    let most_outer = (TERMS / inner.max(1)).max(1);
+    let outer_step = outer.div_ceil(outer.div_ceil(most_outer).max(1)).max(1);
     for panel in 0..product.panels {
         // SAFETY: the caller's contract, for the whole of this loop: every offset is one of those the strides reach.
         unsafe {

@@ -150,6 +150,20 @@ unsafe fn interleave_with<L: Lanes>(job: Interleave) {
     for vector in (0..vectors).rev() {
         let channel = vector * L::WIDTH;
         let lanes = job.channels.saturating_sub(channel).min(L::WIDTH);
+        if lanes > 0 && job.columns == job.width && job.row == job.width * job.pixel {
+            // SAFETY: the caller's contract.
+            unsafe {
+                gather::<L>(
+                    job.source.add(channel * job.plane),
+                    job.plane,
+                    lanes,
+                    job.rows * job.width,
+                    job.target.add(vector / 2 * job.panel + vector % 2 * L::WIDTH),
+                    job.pixel,
+                );
+            }
+            continue;
+        }
         for first in (0..job.rows).step_by(job.rows_at_a_time()) {
             let rows = job.rows_at_a_time().min(job.rows - first);
             // SAFETY: the caller's contract; without lanes nothing is read.
@@ -218,6 +232,99 @@ unsafe fn separate_with<L: Lanes>(job: Planes) {
                 job.plane,
                 L::WIDTH.min(job.channels - channel),
             );
+        }
+    }
+}
+
+/// Weights of one panel of outputs: `planes[output][channel][tap]` and `packed[tap][channel][output]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PanelWeights {
+    /// Weights of the first output; floats from output to output.
+    pub(crate) planes: *mut f32,
+    pub(crate) step: usize,
+    /// Outputs, at most a panel of them.
+    pub(crate) outputs: usize,
+    pub(crate) channels: usize,
+    pub(crate) taps: usize,
+    pub(crate) packed: *mut f32,
+    /// [`PanelWeights::scratch`] floats.
+    pub(crate) scratch: *mut f32,
+}
+
+impl PanelWeights {
+    /// Channels taken at a time.
+    const CHANNELS: usize = 32;
+
+    /// Floats of scratch.
+    pub(crate) fn scratch(taps: usize, vector: usize) -> usize {
+        Self::CHANNELS * taps * vector
+    }
+}
+
+multiversion! {
+    /// `planes` to `packed`; outputs that the panel has too many become 0.
+    ///
+    /// # Safety
+    /// The pointers have room for what the sizes say, and no other thread touches scratch or `packed`.
+    pub(crate) unsafe fn pack_weights = pack_weights_with(job: PanelWeights)
+}
+
+multiversion! {
+    /// `packed` to `planes`.
+    ///
+    /// # Safety
+    /// The pointers have room for what the sizes say, and no other thread touches scratch or `planes`.
+    pub(crate) unsafe fn unpack_weights = unpack_weights_with(job: PanelWeights)
+}
+
+#[inline(always)]
+unsafe fn pack_weights_with<L: Lanes>(job: PanelWeights) {
+    // SAFETY: the caller's contract.
+    unsafe { move_weights::<L, true>(job) }
+}
+
+#[inline(always)]
+unsafe fn unpack_weights_with<L: Lanes>(job: PanelWeights) {
+    // SAFETY: the caller's contract.
+    unsafe { move_weights::<L, false>(job) }
+}
+
+/// # Safety
+/// As for [`pack_weights`] and [`unpack_weights`].
+#[inline(always)]
+unsafe fn move_weights<L: Lanes, const PACK: bool>(job: PanelWeights) {
+    for vector in 0..2 {
+        let output = vector * L::WIDTH;
+        let lanes = job.outputs.saturating_sub(output).min(L::WIDTH);
+        for first in (0..job.channels).step_by(PanelWeights::CHANNELS) {
+            let count = PanelWeights::CHANNELS.min(job.channels - first);
+            // SAFETY: the caller's contract; without lanes the planes are not touched.
+            unsafe {
+                let planes = if lanes == 0 {
+                    job.planes
+                } else {
+                    job.planes.add(output * job.step + first * job.taps)
+                };
+                if PACK {
+                    gather::<L>(planes, job.step, lanes, count * job.taps, job.scratch, L::WIDTH);
+                }
+                for channel in 0..count {
+                    for tap in 0..job.taps {
+                        let strip = job.scratch.add((channel * job.taps + tap) * L::WIDTH);
+                        let packed = job
+                            .packed
+                            .add((tap * job.channels + first + channel) * 2 * L::WIDTH + output);
+                        if PACK {
+                            L::load(strip).store(packed);
+                        } else {
+                            L::load(packed).store(strip);
+                        }
+                    }
+                }
+                if !PACK {
+                    scatter::<L>(job.scratch, L::WIDTH, count * job.taps, planes, job.step, lanes);
+                }
+            }
         }
     }
 }

@@ -169,19 +169,35 @@ fn fixed_cases() -> Vec<Case> {
         Case::new([40, 2, 3, 3], [3, 2, 3, 3], Conv2dOptions::symmetric(1, 1)),
         // Winograd: whole tiles and cut ones, channels and outputs that fill their vectors and not, several batches of
         // tiles, padding that leaves whole tiles outside, padding wider than the kernel.
-        Case::new([2, 16, 8, 8], [32, 16, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        Case::new([4, 16, 8, 8], [32, 16, 3, 3], Conv2dOptions::symmetric(1, 1)),
         Case::new([3, 17, 7, 9], [35, 17, 3, 3], Conv2dOptions::symmetric(1, 1)),
-        Case::new([9, 16, 3, 3], [16, 16, 3, 3], Conv2dOptions::symmetric(1, 1)),
-        Case::new([1, 33, 14, 5], [20, 33, 3, 3], options([1; 2], [[0, 2], [2, 1]], [1; 2], 1)),
-        Case::new([2, 16, 9, 6], [16, 16, 3, 3], options([1; 2], [[5, 0], [0, 4]], [1; 2], 1)),
+        Case::new([17, 16, 3, 3], [16, 16, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        Case::new(
+            [2, 33, 14, 5],
+            [20, 33, 3, 3],
+            options([1; 2], [[0, 2], [2, 1]], [1; 2], 1),
+        ),
+        Case::new(
+            [3, 16, 9, 6],
+            [16, 16, 3, 3],
+            options([1; 2], [[5, 0], [0, 4]], [1; 2], 1),
+        ),
         Case::new([20, 32, 56, 56], [16, 32, 3, 3], Conv2dOptions::symmetric(1, 1)),
         // Direct: strides, bands, several batches, channels that fill their vectors and not.
-        Case::new([2, 40, 14, 14], [40, 40, 3, 3], Conv2dOptions::symmetric(2, 1)),
-        Case::new([3, 17, 9, 7], [20, 17, 3, 3], options([2; 2], [[0, 1], [1, 2]], [1; 2], 1)),
-        Case::new([2, 33, 14, 15], [40, 33, 1, 1], Conv2dOptions::symmetric(2, 0)),
-        Case::new([1, 9, 17, 9], [33, 9, 5, 4], options([3, 2], [[4, 1], [0, 6]], [1; 2], 1)),
+        Case::new([9, 40, 14, 14], [40, 40, 3, 3], Conv2dOptions::symmetric(2, 1)),
+        Case::new([12, 40, 27, 27], [40, 40, 3, 3], Conv2dOptions::symmetric(2, 1)),
+        Case::new(
+            [25, 17, 9, 7],
+            [20, 17, 3, 3],
+            options([2; 2], [[0, 1], [1, 2]], [1; 2], 1),
+        ),
+        Case::new(
+            [11, 9, 17, 9],
+            [33, 9, 5, 4],
+            options([3, 2], [[4, 1], [0, 6]], [1; 2], 1),
+        ),
         Case::new([3, 3, 64, 70], [32, 3, 7, 7], Conv2dOptions::symmetric(2, 3)),
-        Case::new([12, 64, 56, 56], [16, 64, 1, 1], Conv2dOptions::symmetric(2, 0)),
+        Case::new([12, 48, 56, 56], [16, 48, 2, 1], Conv2dOptions::symmetric(2, 0)),
         // Depthwise, with TensorFlow's padding, many images, small and large planes, several outputs per channel.
         Case::new([2, 3, 48, 47], [3, 1, 3, 3], depthwise(1, same, 3)),
         Case::new([2, 3, 48, 47], [3, 1, 3, 3], depthwise(2, same, 3)),
@@ -275,15 +291,77 @@ fn errors(case: &Case, passes: fn(&Geometry, &[f32], &[f32], &[f32]) -> Passes) 
     let found = passes(&geometry, &x, &weight, &gradient);
     [0, 1, 2].map(|pass| {
         assert_eq!(found[pass].len(), exact[pass].len());
-        let largest = exact[pass].iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+        let largest = exact[pass]
+            .iter()
+            .fold(0.0f64, |largest, value| largest.max(value.abs()));
         let differences = found[pass].iter().zip(&exact[pass]);
         let difference = differences.fold(0.0f64, |most, (found, exact)| {
             let difference = (f64::from(*found) - exact).abs();
-            if difference.is_nan() { f64::INFINITY } else { most.max(difference) }
+            if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                most.max(difference)
+            }
         });
         // Where nothing but padding is seen, all is 0.
         difference / largest.max(1e-30)
     })
+}
+
+#[test]
+fn chosen_shapes_reach_every_dense_kernel() {
+    let geometries: Vec<Geometry> = fixed_cases().iter().map(Case::geometry).collect();
+    let dense = || geometries.iter().filter(|geometry| !geometry.is_depthwise());
+    assert!(dense().filter(|geometry| winograd::applies(geometry)).count() >= 6);
+    let direct = |geometry: &&Geometry| !winograd::applies(geometry) && direct::applies(geometry);
+    assert!(dense().filter(direct).count() >= 6);
+    assert!(dense().any(|geometry| direct(&geometry) && !direct::applies_to_input_gradient(geometry)));
+    assert!(dense().any(|geometry| !winograd::applies(geometry) && !direct::applies(geometry)));
+}
+
+#[test]
+fn dense_gradients_agree_with_differences() {
+    // The loss is quadratic in each input, so that central differences of any step are exact but for rounding.
+    for case in fixed_cases().into_iter().filter(|case| case.weight[1] > 8) {
+        let geometry = case.geometry();
+        let inputs = [
+            random(case.images.iter().product(), 1),
+            random(case.weight.iter().product(), 2),
+        ];
+        let factor = random(geometry.output_shape().iter().product(), 3);
+        let loss = |inputs: &[Vec<f32>; 2]| {
+            let y = convolution::forward(&geometry, &inputs[0], &inputs[1], None);
+            let terms = y
+                .iter()
+                .zip(&factor)
+                .map(|(y, factor)| (f64::from(*y), f64::from(*factor)));
+            (terms.map(|(y, factor)| y * factor + y * y / 2.0).sum::<f64>(), y)
+        };
+        let (_, y) = loss(&inputs);
+        let slope: Vec<f32> = y.iter().zip(&factor).map(|(y, factor)| y + factor).collect();
+        let (x, weight) = convolution::gradients(&geometry, Some(&inputs[0]), Some(&inputs[1]), &slope);
+        for (which, gradient) in [x.unwrap(), weight.unwrap()].into_iter().enumerate() {
+            let direction = random(gradient.len(), 7);
+            let [above, below] = [0.5f32, -0.5].map(|step| {
+                let mut moved = inputs.clone();
+                for (value, direction) in moved[which].iter_mut().zip(&direction) {
+                    *value += step * direction;
+                }
+                loss(&moved).0
+            });
+            let products = gradient
+                .iter()
+                .zip(&direction)
+                .map(|(a, b)| f64::from(*a) * f64::from(*b));
+            let (found, scale) = products.fold((0.0, 0.0), |(sum, scale), term| (sum + term, scale + term * term));
+            let expected = above - below;
+            assert!(
+                (found - expected).abs() < 1e-3 * scale.sqrt(),
+                "{case:?} {which}: {found}, {expected}, scale {}",
+                scale.sqrt()
+            );
+        }
+    }
 }
 
 #[test]
@@ -297,7 +375,10 @@ fn winograd_keeps_single_precision() {
         );
         let [forward, input, kernel] = errors(&case, passes_of_winograd);
         eprintln!("{case:?}: {forward:.1e} {input:.1e} {kernel:.1e}");
-        assert!(forward.max(input).max(kernel) < 5e-6, "{case:?}: {forward} {input} {kernel}");
+        assert!(
+            forward.max(input).max(kernel) < 5e-6,
+            "{case:?}: {forward} {input} {kernel}"
+        );
     }
 }
 

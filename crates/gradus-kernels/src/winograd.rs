@@ -5,6 +5,10 @@
 //! of the input is the same with the kernels turned around; the gradient of the kernels is the adjoint,
 //! `G^T [sum over tiles of (B^T d B) * (A y A^T)] G`.
 //!
+//! The error stays within single precision: on random data of 64 to 512 channels at most 2e-6 of the largest output or
+//! gradient, against 3e-7 of a plain sum; the tests hold it below 5e-6. Inputs that are not finite make the whole tile, not
+//! only the outputs that see them, not finite.
+//!
 //! Tiles are taken in batches whose transformed inputs stay in the last-level cache. Within a batch, tasks transform the rows of
 //! tiles; then each task takes one panel of outputs, transforms its kernels, multiplies, and transforms back.
 
@@ -28,6 +32,8 @@ const PRODUCT_TILES: usize = 96;
 const GRADIENT_CHANNELS: usize = 64;
 /// Channels and outputs below which the transforms cost more than they save.
 const LEAST_CHANNELS: usize = 16;
+/// Tiles below which reading the transformed kernels costs more than the products save.
+const LEAST_TILES: usize = 16;
 
 /// Sizes of a convolution with three by three taps and stride 1.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +55,14 @@ pub(crate) fn applies(geometry: &Geometry) -> bool {
         && geometry.dilation == [1; 2]
         && geometry.channels >= LEAST_CHANNELS
         && geometry.outputs >= LEAST_CHANNELS
-        && geometry.images > 0
         && geometry.output.iter().chain(&geometry.input).all(|size| *size > 2)
+        && geometry.images
+            * geometry
+                .output
+                .iter()
+                .map(|size| size.div_ceil(TILE))
+                .product::<usize>()
+            >= LEAST_TILES
 }
 
 impl Layer {
