@@ -6,7 +6,7 @@
 //! The time is that of the process, all threads together, so that other work on the machine does not count. The kernels
 //! are compiled into the example, because the public operation would time autodiff with them.
 
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, unreachable_pub)]
 
 #[path = "../src/dense.rs"]
 mod dense;

@@ -482,7 +482,7 @@ pub(crate) fn weight_gradient(geometry: &Geometry, x: &[f32], gradient: &[f32]) 
     let channels = geometry.channels;
     // Pixels a power of two apart would all fall into the same few sets of the cache, so they are spaced, and each tap has
     // its run; else all taps of a row have one run together.
-    let spaced = channels % LINE == 0;
+    let spaced = channels.is_multiple_of(LINE);
     let pixel = if spaced { channels + LINE } else { channels };
     let (runs, run) = if spaced {
         (kernel_width, channels)

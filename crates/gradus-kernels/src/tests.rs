@@ -256,6 +256,7 @@ fn exact(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &[f32]) -> [V
 
 /// The three passes of one of the dense kernels.
 type Passes = [Vec<f32>; 3];
+type Kernel = fn(&Geometry, &[f32], &[f32], &[f32]) -> Passes;
 
 fn passes_of_winograd(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &[f32]) -> Passes {
     [
@@ -282,7 +283,7 @@ fn passes_of_columns(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &
 }
 
 /// Largest difference to double precision, relative to the largest value, of the three passes.
-fn errors(case: &Case, passes: fn(&Geometry, &[f32], &[f32], &[f32]) -> Passes) -> [f64; 3] {
+fn errors(case: &Case, passes: Kernel) -> [f64; 3] {
     let geometry = case.geometry();
     let x = random(case.images.iter().product(), 1);
     let weight = random(case.weight.iter().product(), 2);
@@ -415,7 +416,7 @@ proptest! {
 
     #[test]
     fn dense_kernels_agree_with_loops(case in random_dense_case()) {
-        let mut kernels: Vec<(&str, fn(&Geometry, &[f32], &[f32], &[f32]) -> Passes)> =
+        let mut kernels: Vec<(&str, Kernel)> =
             vec![("direct", passes_of_direct), ("columns", passes_of_columns)];
         if case.weight[2..] == [3, 3] && case.options.stride == [1; 2] {
             kernels.push(("winograd", passes_of_winograd));

@@ -376,8 +376,10 @@ unsafe fn transform_kernels_with<L: Lanes>(kernels: Kernels) {
                         *half = kernel_transform(values);
                     }
                     let target = kernels.target.add((first + channel) * 2 * L::WIDTH + output);
-                    for i in 0..SIDE {
-                        let row = kernel_transform([half[0][i], half[1][i], half[2][i]]);
+                    let [first, second, third] = half;
+                    let columns = first.into_iter().zip(second).zip(third);
+                    for (i, ((first, second), third)) in columns.enumerate() {
+                        let row = kernel_transform([first, second, third]);
                         for (j, value) in row.into_iter().enumerate() {
                             value.store(target.add((SIDE * i + j) * kernels.position));
                         }
