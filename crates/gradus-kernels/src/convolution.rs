@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::extension::Kernels;
 use crate::geometry::Geometry;
 use crate::options::{Conv2dOptions, own_kernels_apply};
-use crate::{dense, depthwise, stock};
+use crate::{dense, depthwise, direct, stock, winograd};
 
 /// Two-dimensional convolution (cross-correlation, as in every deep-learning framework):
 /// `y[n, o, i, j] = bias[o] + sum over c, p, q of weight[o, c, p, q] * x[n, c, i stride + p dilation - top, ...]`.
@@ -58,6 +58,10 @@ pub fn conv2d(images: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, opt
 pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     if geometry.is_depthwise() {
         depthwise::forward(geometry, x, weight, bias)
+    } else if winograd::applies(geometry) {
+        winograd::forward(geometry, x, weight, bias)
+    } else if direct::applies(geometry) {
+        direct::forward(geometry, x, weight, bias)
     } else {
         dense::forward(geometry, x, weight, bias)
     }
@@ -74,9 +78,23 @@ pub(crate) fn gradients(
     if geometry.is_depthwise() {
         return depthwise::gradients(geometry, weight, gradient, x);
     }
+    let input_gradient = if winograd::applies(geometry) {
+        winograd::input_gradient
+    } else if direct::applies_to_input_gradient(geometry) {
+        direct::input_gradient
+    } else {
+        dense::input_gradient
+    };
+    let weight_gradient = if winograd::applies(geometry) {
+        winograd::weight_gradient
+    } else if direct::applies(geometry) {
+        direct::weight_gradient
+    } else {
+        dense::weight_gradient
+    };
     (
-        weight.map(|weight| dense::input_gradient(geometry, weight, gradient)),
-        x.map(|x| dense::weight_gradient(geometry, x, gradient)),
+        weight.map(|weight| input_gradient(geometry, weight, gradient)),
+        x.map(|x| weight_gradient(geometry, x, gradient)),
     )
 }
 

@@ -1,4 +1,5 @@
-//! Convolution as matrix products, for dense and grouped kernels of any size (im2col).
+//! Convolution as matrix products, for dense and grouped kernels of any size (im2col): pointwise kernels, and what
+//! `winograd` and `direct` do not serve.
 //!
 //! Each task takes one image, or several where images are so small that one would leave the matrix product with too
 //! few columns, and runs a single-threaded product while the columns are still in its core's cache.

@@ -3,8 +3,9 @@
 //! Flex as published has no weight-gradient kernel for convolutions and normalises in several passes over memory. The
 //! functions here are drop-in operations on [`burn::tensor::Tensor`] that take their place on that backend:
 //!
-//! - [`conv2d`]: im2col and matrix product per group of images; pointwise convolutions without im2col; a direct
-//!   vectorised kernel for depthwise convolutions; any stride, asymmetric padding, dilation and groups;
+//! - [`conv2d`]: Winograd's minimal filtering for three by three kernels of stride 1; products that read the taps where
+//!   they lie for other dense kernels; pointwise convolutions as matrix products; a direct vectorised kernel for depthwise
+//!   convolutions; im2col for the rest; any stride, asymmetric padding, dilation and groups;
 //! - [`scale_shift`]: frozen batch normalisation and activation in one pass;
 //! - [`batch_norm`]: training batch normalisation and activation, two passes forward and two backward;
 //! - [`power_sums`]: sums of powers of differences between rows;
@@ -16,7 +17,8 @@
 //! order and are computed only for the inputs that autodiff tracks.
 //!
 //! Results do not depend on the number of threads: work is cut by the shapes alone and partial sums are added in a
-//! fixed order. The one exception is a convolution of a single image, whose matrix product may be split over threads.
+//! fixed order. The one exception is a pointwise or small convolution of a single image, whose matrix product may be split over
+//! threads.
 //!
 //! This is the one crate of the workspace that uses `unsafe`: for vector instructions, the matrix product, and tasks
 //! that write disjoint parts of one output.
@@ -24,6 +26,7 @@
 mod convolution;
 mod dense;
 mod depthwise;
+mod direct;
 mod extension;
 mod geometry;
 mod memory;
@@ -31,11 +34,15 @@ mod normalization;
 mod options;
 mod partition;
 mod power_sums;
+mod product;
 mod rows;
 mod simd;
 mod stock;
+mod strips;
 #[cfg(test)]
 mod tests;
+mod winograd;
+mod winograd_transforms;
 
 pub use convolution::conv2d;
 pub use memory::keep_large_buffers;

@@ -49,6 +49,11 @@ impl<T> SharedPointer<T> {
         Self(slice.as_mut_ptr())
     }
 
+    /// A pointer that whoever made it may write through.
+    pub(crate) fn of(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
     /// A pointer that is only read through.
     pub(crate) fn source(slice: &[T]) -> Self {
         Self(slice.as_ptr().cast_mut())
@@ -80,6 +85,15 @@ pub(crate) fn with_scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R)
     let result = work(&mut buffer[..length]);
     POOL.with_borrow_mut(|pool| pool.push(buffer));
     result
+}
+
+/// Floats of a cache line: large scratch starts on one, and its strides are kept off multiples of large powers of two.
+pub(crate) const LINE: usize = 16;
+
+/// The first float of the scratch that starts a cache line; ask for [`LINE`] floats more than are needed.
+pub(crate) fn aligned(scratch: &mut [f32]) -> *mut f32 {
+    let offset = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
+    scratch[offset..].as_mut_ptr()
 }
 
 /// A Flex tensor that owns these values in row-major order.

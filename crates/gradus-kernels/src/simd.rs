@@ -24,6 +24,15 @@ pub(crate) trait Lanes: Copy {
     unsafe fn where_between(self, probe: Self, low: Self, high: Self) -> Self;
     /// Sum of the lanes.
     unsafe fn sum(self) -> f32;
+    /// Transposes a block of `WIDTH` rows of `WIDTH` floats; the steps are between rows.
+    unsafe fn transpose(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
+        for i in 0..Self::WIDTH {
+            for j in 0..Self::WIDTH {
+                // SAFETY: the caller vouches for both blocks, which do not overlap.
+                unsafe { *target.add(j * target_step + i) = *source.add(i * source_step + j) };
+            }
+        }
+    }
 }
 
 /// A single float, for what is left over behind the last vector.
@@ -218,6 +227,38 @@ mod x86 {
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
             }
         }
+        #[inline(always)]
+        unsafe fn transpose(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
+            // SAFETY: see `splat`; the caller vouches for both blocks.
+            unsafe {
+                let mut rows = [_mm256_setzero_ps(); 8];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = _mm256_loadu_ps(source.add(i * source_step));
+                }
+                // Pairs, then fours within each half, then the halves.
+                let mut fours = rows;
+                for i in [0, 4] {
+                    let low = [
+                        _mm256_unpacklo_ps(rows[i], rows[i + 1]),
+                        _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]),
+                    ];
+                    let high = [
+                        _mm256_unpackhi_ps(rows[i], rows[i + 1]),
+                        _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]),
+                    ];
+                    fours[i] = _mm256_shuffle_ps::<0x44>(low[0], low[1]);
+                    fours[i + 1] = _mm256_shuffle_ps::<0xEE>(low[0], low[1]);
+                    fours[i + 2] = _mm256_shuffle_ps::<0x44>(high[0], high[1]);
+                    fours[i + 3] = _mm256_shuffle_ps::<0xEE>(high[0], high[1]);
+                }
+                for i in 0..4 {
+                    let low = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+                    let high = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+                    _mm256_storeu_ps(target.add(i * target_step), low);
+                    _mm256_storeu_ps(target.add((i + 4) * target_step), high);
+                }
+            }
+        }
     }
 
     impl Lanes for Avx512 {
@@ -276,6 +317,48 @@ mod x86 {
         unsafe fn sum(self) -> f32 {
             // SAFETY: see `splat`.
             unsafe { _mm512_reduce_add_ps(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(source: *const f32, source_step: usize, target: *mut f32, target_step: usize) {
+            // SAFETY: see `splat`; the caller vouches for both blocks.
+            unsafe {
+                let mut rows = [_mm512_setzero_ps(); 16];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = _mm512_loadu_ps(source.add(i * source_step));
+                }
+                // Pairs and fours within each quarter: `fours[4 g + j]` holds columns j, j + 4, j + 8, j + 12 of rows
+                // 4 g to 4 g + 3.
+                let mut fours = rows;
+                for i in [0, 4, 8, 12] {
+                    let low = [
+                        _mm512_unpacklo_ps(rows[i], rows[i + 1]),
+                        _mm512_unpacklo_ps(rows[i + 2], rows[i + 3]),
+                    ];
+                    let high = [
+                        _mm512_unpackhi_ps(rows[i], rows[i + 1]),
+                        _mm512_unpackhi_ps(rows[i + 2], rows[i + 3]),
+                    ];
+                    fours[i] = _mm512_shuffle_ps::<0x44>(low[0], low[1]);
+                    fours[i + 1] = _mm512_shuffle_ps::<0xEE>(low[0], low[1]);
+                    fours[i + 2] = _mm512_shuffle_ps::<0x44>(high[0], high[1]);
+                    fours[i + 3] = _mm512_shuffle_ps::<0xEE>(high[0], high[1]);
+                }
+                // Then the quarters.
+                for j in 0..4 {
+                    let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
+                    let low = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d)];
+                    let high = [_mm512_shuffle_f32x4::<0xDD>(a, b), _mm512_shuffle_f32x4::<0xDD>(c, d)];
+                    let columns = [
+                        _mm512_shuffle_f32x4::<0x88>(low[0], low[1]),
+                        _mm512_shuffle_f32x4::<0x88>(high[0], high[1]),
+                        _mm512_shuffle_f32x4::<0xDD>(low[0], low[1]),
+                        _mm512_shuffle_f32x4::<0xDD>(high[0], high[1]),
+                    ];
+                    for (quarter, column) in columns.into_iter().enumerate() {
+                        _mm512_storeu_ps(target.add((4 * quarter + j) * target_step), column);
+                    }
+                }
+            }
         }
     }
 }

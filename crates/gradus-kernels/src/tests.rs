@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::geometry::Geometry;
 use crate::normalization::{Planes, statistics};
 use crate::options::{Activation, Conv2dOptions};
-use crate::{batch_norm, conv2d, convolution, scale_shift, stock};
+use crate::{batch_norm, conv2d, convolution, dense, direct, scale_shift, stock, winograd};
 
 /// Deterministic values in about -1..1, different for every seed.
 fn random(length: usize, seed: u64) -> Vec<f32> {
@@ -167,6 +167,37 @@ fn fixed_cases() -> Vec<Case> {
         // Only padding under some taps.
         Case::new([2, 2, 2, 2], [3, 2, 3, 3], options([2, 1], [[3, 0], [0, 4]], [2, 1], 1)),
         Case::new([40, 2, 3, 3], [3, 2, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        // Winograd: whole tiles and cut ones, channels and outputs that fill their vectors and not, several batches of
+        // tiles, padding that leaves whole tiles outside, padding wider than the kernel.
+        Case::new([4, 16, 8, 8], [32, 16, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        Case::new([3, 17, 7, 9], [35, 17, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        Case::new([17, 16, 3, 3], [16, 16, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        Case::new(
+            [2, 33, 14, 5],
+            [20, 33, 3, 3],
+            options([1; 2], [[0, 2], [2, 1]], [1; 2], 1),
+        ),
+        Case::new(
+            [3, 16, 9, 6],
+            [16, 16, 3, 3],
+            options([1; 2], [[5, 0], [0, 4]], [1; 2], 1),
+        ),
+        Case::new([20, 32, 56, 56], [16, 32, 3, 3], Conv2dOptions::symmetric(1, 1)),
+        // Direct: strides, bands, several batches, channels that fill their vectors and not.
+        Case::new([9, 40, 14, 14], [40, 40, 3, 3], Conv2dOptions::symmetric(2, 1)),
+        Case::new([12, 40, 27, 27], [40, 40, 3, 3], Conv2dOptions::symmetric(2, 1)),
+        Case::new(
+            [25, 17, 9, 7],
+            [20, 17, 3, 3],
+            options([2; 2], [[0, 1], [1, 2]], [1; 2], 1),
+        ),
+        Case::new(
+            [11, 9, 17, 9],
+            [33, 9, 5, 4],
+            options([3, 2], [[4, 1], [0, 6]], [1; 2], 1),
+        ),
+        Case::new([3, 3, 64, 70], [32, 3, 7, 7], Conv2dOptions::symmetric(2, 3)),
+        Case::new([12, 48, 56, 56], [16, 48, 2, 1], Conv2dOptions::symmetric(2, 0)),
         // Depthwise, with TensorFlow's padding, many images, small and large planes, several outputs per channel.
         Case::new([2, 3, 48, 47], [3, 1, 3, 3], depthwise(1, same, 3)),
         Case::new([2, 3, 48, 47], [3, 1, 3, 3], depthwise(2, same, 3)),
@@ -186,6 +217,215 @@ fn convolution_agrees_with_loops_and_burn_on_chosen_shapes() {
     for (index, case) in fixed_cases().into_iter().enumerate() {
         eprintln!("{case:?}");
         case.check(index % 2 == 0);
+    }
+}
+
+/// The three passes by their definition, in double precision.
+fn exact(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &[f32]) -> [Vec<f64>; 3] {
+    let g = geometry;
+    let [n, outputs, height, width] = g.output_shape();
+    let mut results = [gradient, x, weight].map(|values| vec![0.0f64; values.len()]);
+    let [y, input, kernel] = &mut results;
+    for image in 0..n {
+        for o in 0..outputs {
+            for c in 0..g.channels {
+                for p in 0..g.kernel[0] {
+                    for q in 0..g.kernel[1] {
+                        let tap = ((o * g.channels + c) * g.kernel[0] + p) * g.kernel[1] + q;
+                        for i in 0..height {
+                            let row = (i * g.stride[0] + p).wrapping_sub(g.before[0]);
+                            for j in 0..width {
+                                let column = (j * g.stride[1] + q).wrapping_sub(g.before[1]);
+                                if row >= g.input[0] || column >= g.input[1] {
+                                    continue;
+                                }
+                                let from = ((image * g.channels + c) * g.input[0] + row) * g.input[1] + column;
+                                let to = ((image * outputs + o) * height + i) * width + j;
+                                y[to] += f64::from(x[from]) * f64::from(weight[tap]);
+                                input[from] += f64::from(gradient[to]) * f64::from(weight[tap]);
+                                kernel[tap] += f64::from(gradient[to]) * f64::from(x[from]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    results
+}
+
+/// The three passes of one of the dense kernels.
+type Passes = [Vec<f32>; 3];
+type Kernel = fn(&Geometry, &[f32], &[f32], &[f32]) -> Passes;
+
+fn passes_of_winograd(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &[f32]) -> Passes {
+    [
+        winograd::forward(geometry, x, weight, None),
+        winograd::input_gradient(geometry, weight, gradient),
+        winograd::weight_gradient(geometry, x, gradient),
+    ]
+}
+
+fn passes_of_direct(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &[f32]) -> Passes {
+    [
+        direct::forward(geometry, x, weight, None),
+        direct::input_gradient(geometry, weight, gradient),
+        direct::weight_gradient(geometry, x, gradient),
+    ]
+}
+
+fn passes_of_columns(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &[f32]) -> Passes {
+    [
+        dense::forward(geometry, x, weight, None),
+        dense::input_gradient(geometry, weight, gradient),
+        dense::weight_gradient(geometry, x, gradient),
+    ]
+}
+
+/// Largest difference to double precision, relative to the largest value, of the three passes.
+fn errors(case: &Case, passes: Kernel) -> [f64; 3] {
+    let geometry = case.geometry();
+    let x = random(case.images.iter().product(), 1);
+    let weight = random(case.weight.iter().product(), 2);
+    let gradient = random(geometry.output_shape().iter().product(), 3);
+    let exact = exact(&geometry, &x, &weight, &gradient);
+    let found = passes(&geometry, &x, &weight, &gradient);
+    [0, 1, 2].map(|pass| {
+        assert_eq!(found[pass].len(), exact[pass].len());
+        let largest = exact[pass]
+            .iter()
+            .fold(0.0f64, |largest, value| largest.max(value.abs()));
+        let differences = found[pass].iter().zip(&exact[pass]);
+        let difference = differences.fold(0.0f64, |most, (found, exact)| {
+            let difference = (f64::from(*found) - exact).abs();
+            if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                most.max(difference)
+            }
+        });
+        // Where nothing but padding is seen, all is 0.
+        difference / largest.max(1e-30)
+    })
+}
+
+#[test]
+fn chosen_shapes_reach_every_dense_kernel() {
+    let geometries: Vec<Geometry> = fixed_cases().iter().map(Case::geometry).collect();
+    let dense = || geometries.iter().filter(|geometry| !geometry.is_depthwise());
+    assert!(dense().filter(|geometry| winograd::applies(geometry)).count() >= 6);
+    let direct = |geometry: &&Geometry| !winograd::applies(geometry) && direct::applies(geometry);
+    assert!(dense().filter(direct).count() >= 6);
+    assert!(dense().any(|geometry| direct(&geometry) && !direct::applies_to_input_gradient(geometry)));
+    assert!(dense().any(|geometry| !winograd::applies(geometry) && !direct::applies(geometry)));
+}
+
+#[test]
+fn dense_gradients_agree_with_differences() {
+    // The loss is quadratic in each input, so that central differences of any step are exact but for rounding.
+    for case in fixed_cases().into_iter().filter(|case| case.weight[1] > 8) {
+        let geometry = case.geometry();
+        let inputs = [
+            random(case.images.iter().product(), 1),
+            random(case.weight.iter().product(), 2),
+        ];
+        let factor = random(geometry.output_shape().iter().product(), 3);
+        let loss = |inputs: &[Vec<f32>; 2]| {
+            let y = convolution::forward(&geometry, &inputs[0], &inputs[1], None);
+            let terms = y
+                .iter()
+                .zip(&factor)
+                .map(|(y, factor)| (f64::from(*y), f64::from(*factor)));
+            (terms.map(|(y, factor)| y * factor + y * y / 2.0).sum::<f64>(), y)
+        };
+        let (_, y) = loss(&inputs);
+        let slope: Vec<f32> = y.iter().zip(&factor).map(|(y, factor)| y + factor).collect();
+        let (x, weight) = convolution::gradients(&geometry, Some(&inputs[0]), Some(&inputs[1]), &slope);
+        for (which, gradient) in [x.unwrap(), weight.unwrap()].into_iter().enumerate() {
+            let direction = random(gradient.len(), 7);
+            let [above, below] = [0.5f32, -0.5].map(|step| {
+                let mut moved = inputs.clone();
+                for (value, direction) in moved[which].iter_mut().zip(&direction) {
+                    *value += step * direction;
+                }
+                loss(&moved).0
+            });
+            let products = gradient
+                .iter()
+                .zip(&direction)
+                .map(|(a, b)| f64::from(*a) * f64::from(*b));
+            let (found, scale) = products.fold((0.0, 0.0), |(sum, scale), term| (sum + term, scale + term * term));
+            let expected = above - below;
+            assert!(
+                (found - expected).abs() < 1e-3 * scale.sqrt(),
+                "{case:?} {which}: {found}, {expected}, scale {}",
+                scale.sqrt()
+            );
+        }
+    }
+}
+
+#[test]
+fn winograd_keeps_single_precision() {
+    // The number that the documentation of winograd.rs states.
+    for (images, channels, outputs, size) in [(2, 64, 64, 28), (2, 128, 128, 14), (8, 256, 64, 7), (8, 512, 32, 4)] {
+        let case = Case::new(
+            [images, channels, size, size],
+            [outputs, channels, 3, 3],
+            Conv2dOptions::symmetric(1, 1),
+        );
+        let [forward, input, kernel] = errors(&case, passes_of_winograd);
+        eprintln!("{case:?}: {forward:.1e} {input:.1e} {kernel:.1e}");
+        assert!(
+            forward.max(input).max(kernel) < 5e-6,
+            "{case:?}: {forward} {input} {kernel}"
+        );
+    }
+}
+
+/// Every dense kernel must be right for every shape without groups and dilation, whatever the choice between them.
+fn random_dense_case() -> impl Strategy<Value = Case> {
+    let range = |sizes: std::ops::RangeInclusive<usize>| [sizes.clone(), sizes];
+    (
+        prop_oneof![Just(1usize), 2usize..=5],
+        range(1..=19),
+        [1usize..=36, 1usize..=36],
+        range(1..=5),
+        range(1..=3),
+        [range(0..=4), range(0..=4)],
+        any::<bool>(),
+    )
+        .prop_filter_map(
+            "kernel larger than the padded image",
+            |(images, size, [channels, outputs], kernel, stride, padding, winograd)| {
+                let (kernel, stride) = if winograd { ([3; 2], [1; 2]) } else { (kernel, stride) };
+                let fits = |axis: usize| kernel[axis] <= size[axis] + padding[axis][0] + padding[axis][1];
+                (fits(0) && fits(1)).then(|| {
+                    Case::new(
+                        [images, channels, size[0], size[1]],
+                        [outputs, channels, kernel[0], kernel[1]],
+                        options(stride, padding, [1; 2], 1),
+                    )
+                })
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn dense_kernels_agree_with_loops(case in random_dense_case()) {
+        let mut kernels: Vec<(&str, Kernel)> =
+            vec![("direct", passes_of_direct), ("columns", passes_of_columns)];
+        if case.weight[2..] == [3, 3] && case.options.stride == [1; 2] {
+            kernels.push(("winograd", passes_of_winograd));
+        }
+        for (name, passes) in kernels {
+            for (pass, error) in ["forward", "input", "weight"].iter().zip(errors(&case, passes)) {
+                prop_assert!(error < 5e-6, "{} {}: {} for {:?}", name, pass, error, case);
+            }
+        }
     }
 }
 
