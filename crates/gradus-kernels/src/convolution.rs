@@ -56,6 +56,9 @@ pub fn conv2d(images: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, opt
 
 /// Output of the convolution.
 pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    #[cfg(all(test, target_arch = "x86_64"))]
+    // Tests lower the width of vectors, which must not happen in the middle of an operation.
+    let _same_width = crate::simd::tests::in_progress();
     if geometry.is_depthwise() {
         depthwise::forward(geometry, x, weight, bias)
     } else if winograd::applies(geometry) {
@@ -75,6 +78,9 @@ pub(crate) fn gradients(
     weight: Option<&[f32]>,
     gradient: &[f32],
 ) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
+    #[cfg(all(test, target_arch = "x86_64"))]
+    // Tests lower the width of vectors, which must not happen in the middle of an operation.
+    let _same_width = crate::simd::tests::in_progress();
     if geometry.is_depthwise() {
         return depthwise::gradients(geometry, weight, gradient, x);
     }

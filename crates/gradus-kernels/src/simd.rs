@@ -393,8 +393,8 @@ pub(crate) fn level() -> Level {
 /// Lets tests run the code of lesser processors.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) mod tests {
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::{Mutex, RwLock, RwLockReadGuard};
 
     use super::Level;
 
@@ -403,11 +403,19 @@ pub(crate) mod tests {
     /// Held by tests that set the limit, and by those that compare results bit by bit.
     pub(crate) static LOCK: Mutex<()> = Mutex::new(());
 
+    /// Held for reading by operations in progress: the width of a vector must not change in the middle of one.
+    static IN_PROGRESS: RwLock<()> = RwLock::new(());
+
+    pub(crate) fn in_progress() -> RwLockReadGuard<'static, ()> {
+        IN_PROGRESS.read().unwrap()
+    }
+
     pub(super) fn limit() -> Level {
         [Level::Portable, Level::Avx2, Level::Avx512][usize::from(LIMIT.load(Ordering::Relaxed)).min(2)]
     }
 
     pub(crate) fn set_limit(level: Option<Level>) {
+        let _nothing_runs = IN_PROGRESS.write().unwrap();
         LIMIT.store(level.map_or(u8::MAX, |level| level as u8), Ordering::Relaxed);
     }
 }

@@ -284,6 +284,8 @@ fn passes_of_columns(geometry: &Geometry, x: &[f32], weight: &[f32], gradient: &
 
 /// Largest difference to double precision, relative to the largest value, of the three passes.
 fn errors(case: &Case, passes: Kernel) -> [f64; 3] {
+    #[cfg(target_arch = "x86_64")]
+    let _same_width = crate::simd::tests::in_progress();
     let geometry = case.geometry();
     let x = random(case.images.iter().product(), 1);
     let weight = random(case.weight.iter().product(), 2);
