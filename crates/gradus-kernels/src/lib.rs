@@ -1,4 +1,4 @@
-//! Convolution and batch normalisation for Burn's Flex backend, forward and backward.
+//! Convolution, pooling, normalisation and optimiser steps for Burn's Flex backend, forward and backward.
 //!
 //! Flex as published has no weight-gradient kernel for convolutions and normalises in several passes over memory. The
 //! functions here are drop-in operations on [`burn::tensor::Tensor`] that take their place on that backend:
