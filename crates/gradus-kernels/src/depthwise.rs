@@ -1,19 +1,13 @@
 //! Depthwise convolution: each channel has its own kernels. Direct, without a matrix product.
 //!
-//! A plane is copied, with its zero padding, into scratch memory that stays in the first-level cache. With a stride
-//! `s` its rows and columns are dealt to `s x s` phases, so that a kernel tap reads consecutive floats of one phase for
-//! consecutive outputs. All phases have rows of the same width, to which the outputs are widened too; then output `i` of
-//! the whole plane, seen as one line, is the sum over taps of `weight * phase[shift + i]`. The vector loop runs over
-//! this line, so even planes of three by three pixels fill vectors; the columns it computes in excess are dropped.
-//! Both gradients are loops of the same shape over the same layout.
+//! A plane is dealt to the phases of the stride (`phases.rs`); then output `i` of the whole plane, seen as one line, is
+//! the sum over taps of `weight * phase[shift + i]`. Both gradients are loops of the same shape over the same layout.
 
 use crate::geometry::Geometry;
 use crate::memory::{Output, SharedPointer, with_scratch};
 use crate::partition::Partition;
+use crate::phases::{Layout, SLACK};
 use crate::simd::{Lanes, multiversion};
-
-/// Floats that the vector loops may touch behind the end of a line: two of the widest vectors.
-const SLACK: usize = 32;
 
 /// `target[i] = sum over t of weights[t] * source[shifts[t] + i]` for `i` in `0..length`, rounded up to [`SLACK`].
 ///
@@ -155,130 +149,6 @@ multiversion! {
     )
 }
 
-/// How planes lie in scratch memory.
-struct Layout {
-    /// Width of a row of every phase.
-    width: usize,
-    /// Floats of one phase, slack included.
-    phase: usize,
-    /// Floats of one phase that hold pixels.
-    pixels: usize,
-    /// Length of the line of outputs, from the first to the last.
-    line: usize,
-    /// For each tap, where its phase begins plus where in the phase the first output's pixel lies.
-    shifts: Vec<usize>,
-    /// The largest shift within a phase.
-    reach: usize,
-    /// Taps of each phase with their shift within it; for the input gradient.
-    phases: Vec<Vec<(usize, usize)>>,
-}
-
-impl Layout {
-    fn new(geometry: &Geometry) -> Self {
-        let [vertical_stride, horizontal_stride] = geometry.stride;
-        // The padding that the kernel reads, and all of the image (of which the last rows may go unread).
-        let padded = |axis: usize| {
-            let read = (geometry.output[axis] - 1) * geometry.stride[axis]
-                + (geometry.kernel[axis] - 1) * geometry.dilation[axis]
-                + 1;
-            read.max(geometry.input[axis] + geometry.before[axis])
-        };
-        let height = padded(0).div_ceil(vertical_stride);
-        let width = padded(1).div_ceil(horizontal_stride);
-        let pixels = height * width;
-        let phase = pixels + SLACK;
-        let mut phases = vec![Vec::new(); vertical_stride * horizontal_stride];
-        let mut shifts = Vec::with_capacity(geometry.taps());
-        let mut reach = 0;
-        for tap in 0..geometry.taps() {
-            let vertical = tap / geometry.kernel[1] * geometry.dilation[0];
-            let horizontal = tap % geometry.kernel[1] * geometry.dilation[1];
-            let index = vertical % vertical_stride * horizontal_stride + horizontal % horizontal_stride;
-            let shift = vertical / vertical_stride * width + horizontal / horizontal_stride;
-            phases[index].push((tap, shift));
-            shifts.push(index * phase + shift);
-            reach = reach.max(shift);
-        }
-        let line = (geometry.output[0] - 1) * width + geometry.output[1];
-        Self {
-            width,
-            phase,
-            pixels,
-            line,
-            shifts,
-            reach,
-            phases,
-        }
-    }
-
-    /// Calls `visit(image row, first column, position in the phases)` for each piece of a row that is dealt to one
-    /// phase: every `stride`-th pixel from the first column on.
-    fn for_each_piece(&self, geometry: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
-        let [vertical_stride, horizontal_stride] = geometry.stride;
-        for row in 0..geometry.input[0] {
-            let padded = row + geometry.before[0];
-            for first in 0..horizontal_stride.min(geometry.input[1]) {
-                let column = first + geometry.before[1];
-                let index = padded % vertical_stride * horizontal_stride + column % horizontal_stride;
-                let position = padded / vertical_stride * self.width + column / horizontal_stride;
-                visit(row, first, index * self.phase + position);
-            }
-        }
-    }
-
-    /// Copies a plane of the input into the phases; the padding must be zero already.
-    fn deal(&self, geometry: &Geometry, plane: &[f32], phases: &mut [f32]) {
-        let (width, stride) = (geometry.input[1], geometry.stride[1]);
-        self.for_each_piece(geometry, |row, first, position| {
-            let source = &plane[row * width + first..(row + 1) * width];
-            let target = &mut phases[position..][..source.len().div_ceil(stride)];
-            match stride {
-                1 => target.copy_from_slice(source),
-                2 => every_second(source, target),
-                _ => {
-                    for (target, source) in target.iter_mut().zip(source.iter().step_by(stride)) {
-                        *target = *source;
-                    }
-                }
-            }
-        });
-    }
-
-    /// Copies the phases back to a plane of the input (the inverse of [`Self::deal`]).
-    fn collect(&self, geometry: &Geometry, phases: &[f32], plane: &mut [f32]) {
-        let (width, stride) = (geometry.input[1], geometry.stride[1]);
-        self.for_each_piece(geometry, |row, first, position| {
-            let target = &mut plane[row * width + first..(row + 1) * width];
-            let source = &phases[position..][..target.len().div_ceil(stride)];
-            if stride == 1 {
-                target.copy_from_slice(source);
-            } else {
-                for (target, source) in target.iter_mut().step_by(stride).zip(source) {
-                    *target = *source;
-                }
-            }
-        });
-    }
-
-    /// Widens a plane of outputs to the phases' rows; the columns in between must be zero already.
-    fn widen(&self, geometry: &Geometry, plane: &[f32], line: &mut [f32]) {
-        for (row, source) in plane.chunks_exact(geometry.output[1]).enumerate() {
-            line[row * self.width..][..source.len()].copy_from_slice(source);
-        }
-    }
-}
-
-/// `target[i] = source[2 i]`, in a form that compiles to vector shuffles.
-fn every_second(source: &[f32], target: &mut [f32]) {
-    let pairs = source.len() / 2;
-    for (target, pair) in target.iter_mut().zip(source.as_chunks::<2>().0) {
-        *target = pair[0];
-    }
-    if target.len() > pairs {
-        target[pairs] = source[2 * pairs];
-    }
-}
-
 /// Output of the convolution, `[images, outputs, output pixels]`.
 pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let layout = Layout::new(geometry);
@@ -325,19 +195,15 @@ pub(crate) fn forward(geometry: &Geometry, x: &[f32], weight: &[f32], bias: Opti
 /// # Safety
 /// The plane that begins at `plane` must lie within the target and be written by no other thread.
 unsafe fn narrow(geometry: &Geometry, layout: &Layout, line: &[f32], target: SharedPointer, plane: usize, bias: f32) {
+    if bias == 0.0 {
+        // SAFETY: the caller's contract.
+        return unsafe { layout.narrow(geometry, line, target.at(plane)) };
+    }
     let width = geometry.output[1];
     for row in 0..geometry.output[0] {
-        let source = &line[row * layout.width..][..width];
-        // SAFETY: the caller's contract.
-        unsafe {
-            let target = target.at(plane + row * width);
-            if bias == 0.0 {
-                std::ptr::copy_nonoverlapping(source.as_ptr(), target, width);
-            } else {
-                for (column, value) in source.iter().enumerate() {
-                    target.add(column).write(value + bias);
-                }
-            }
+        for (column, value) in line[row * layout.width..][..width].iter().enumerate() {
+            // SAFETY: the caller's contract.
+            unsafe { target.at(plane + row * width + column).write(value + bias) };
         }
     }
 }
@@ -427,9 +293,8 @@ pub(crate) fn gradients(
                         }
                     }
                     if weight.is_some() {
-                        // SAFETY: in bounds, and written by this task only; `collect` writes every element.
-                        let plane = unsafe { std::slice::from_raw_parts_mut(target.at(input_plane), input_pixels) };
-                        layout.collect(geometry, sum, plane);
+                        // SAFETY: in bounds, and written by this task only.
+                        unsafe { layout.collect(geometry, sum, target.at(input_plane)) };
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Convolution and batch normalisation for Burn's Flex backend, forward and backward.
+//! Convolution, pooling, normalisation and optimiser steps for Burn's Flex backend, forward and backward.
 //!
 //! Flex as published has no weight-gradient kernel for convolutions and normalises in several passes over memory. The
 //! functions here are drop-in operations on [`burn::tensor::Tensor`] that take their place on that backend:
@@ -8,6 +8,9 @@
 //!   convolutions; im2col for the rest; any stride, asymmetric padding, dilation and groups;
 //! - [`scale_shift`]: frozen batch normalisation and activation in one pass;
 //! - [`batch_norm`]: training batch normalisation and activation, two passes forward and two backward;
+//! - [`scale_shift_add`], [`add`]: the end of a residual block, with its activation, in one pass each way;
+//! - [`max_pool2d`]: maximum over windows, of which the backward pass keeps one byte per output;
+//! - [`adamw_update`], [`squared_sum`]: the optimiser's step and the norm of gradients in one pass;
 //! - [`power_sums`]: sums of powers of differences between rows;
 //! - [`unit_rows`], [`gram`], [`log_sum_exp_rows`], [`bounded_sum`], [`safe_root`] and [`softplus`]: what losses do with matrices of
 //!   distances, one pass forward and one backward each.
@@ -33,20 +36,27 @@ mod memory;
 mod normalization;
 mod options;
 mod partition;
+mod phases;
+mod pooling;
 mod power_sums;
 mod product;
+mod residual;
 mod rows;
 mod simd;
 mod stock;
 mod strips;
 #[cfg(test)]
 mod tests;
+mod update;
 mod winograd;
 mod winograd_transforms;
 
 pub use convolution::conv2d;
 pub use memory::keep_large_buffers;
 pub use normalization::{batch_norm, scale_shift};
-pub use options::{Activation, Conv2dOptions, Implementation, implementation, set_implementation};
+pub use options::{Activation, Conv2dOptions, Implementation, MaxPool2dOptions, implementation, set_implementation};
+pub use pooling::max_pool2d;
 pub use power_sums::power_sums;
+pub use residual::{add, scale_shift_add};
 pub use rows::{bounded_sum, gram, log_sum_exp_rows, safe_root, softplus, unit_rows};
+pub use update::{AdamWStep, adamw_update, squared_sum};

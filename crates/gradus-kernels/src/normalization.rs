@@ -18,7 +18,7 @@ use crate::stock;
 /// Pixels from which planes are walked one by one.
 const LARGE_PLANE: usize = 64;
 
-fn check_parameters(name: &str, x: &Tensor<4>, parameters: [&Tensor<1>; 2]) {
+pub(crate) fn check_parameters(name: &str, x: &Tensor<4>, parameters: [&Tensor<1>; 2]) {
     let [_, channels, _, _] = x.dims();
     for parameter in parameters {
         let [length] = parameter.dims();
@@ -110,7 +110,7 @@ pub(crate) struct Planes {
 }
 
 /// Coefficients as the vector loops read them: one per channel, or one per channel and pixel.
-struct Coefficients(Vec<f32>);
+pub(crate) struct Coefficients(pub(crate) Vec<f32>);
 
 impl Planes {
     pub(crate) fn new([images, channels, height, width]: [usize; 4]) -> Self {
@@ -121,7 +121,7 @@ impl Planes {
         }
     }
 
-    fn is_spread(&self) -> bool {
+    pub(crate) fn is_spread(&self) -> bool {
         self.pixels < LARGE_PLANE
     }
 
@@ -130,7 +130,7 @@ impl Planes {
         (self.images * self.pixels) as f64
     }
 
-    fn spread(&self, coefficients: &[f32]) -> Coefficients {
+    pub(crate) fn spread(&self, coefficients: &[f32]) -> Coefficients {
         let repeat = if self.is_spread() { self.pixels } else { 1 };
         Coefficients(
             coefficients
@@ -158,7 +158,7 @@ impl Planes {
         }
     }
 
-    fn for_each_run_in_parallel(&self, visit: impl Fn(usize, usize, usize) + Sync) {
+    pub(crate) fn for_each_run_in_parallel(&self, visit: impl Fn(usize, usize, usize) + Sync) {
         Partition::new(self.images, self.channels)
             .for_each(|_, images, channels| self.for_each_run(images, channels, &visit));
     }
@@ -218,7 +218,7 @@ impl Planes {
 /// # Safety
 /// The coefficients must reach to `i` plus the vector's width, or be at least one.
 #[inline(always)]
-unsafe fn coefficient<L: Lanes, const SPREAD: bool>(coefficients: *const f32, i: usize) -> L {
+pub(crate) unsafe fn coefficient<L: Lanes, const SPREAD: bool>(coefficients: *const f32, i: usize) -> L {
     // SAFETY: the caller's contract.
     unsafe {
         if SPREAD {
@@ -244,6 +244,7 @@ macro_rules! walk {
         }
     }};
 }
+pub(crate) use walk;
 
 /// `target = clamp(source * scale + shift)`.
 ///

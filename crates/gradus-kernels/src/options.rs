@@ -48,6 +48,32 @@ impl Conv2dOptions {
     }
 }
 
+/// Windows of a two-dimensional maximum; pairs are `[vertical, horizontal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool2dOptions {
+    /// Pixels of a window.
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Pixels around the image on either side, which are never the maximum; at most half the kernel.
+    pub padding: [usize; 2],
+    /// Whether a last window that reaches beyond the padded image counts (PyTorch's `ceil_mode`).
+    pub ceil_mode: bool,
+}
+
+impl MaxPool2dOptions {
+    /// Square windows with the same stride in both directions, without padding or ceiling mode.
+    #[must_use]
+    pub fn square(kernel: usize, stride: usize) -> Self {
+        Self {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [0; 2],
+            ceil_mode: false,
+        }
+    }
+}
+
 /// Element-wise function fused behind a normalisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {

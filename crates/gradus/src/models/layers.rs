@@ -1,6 +1,6 @@
 //! Convolution and batch normalisation, the two layers that backbones are made of.
 
-use gradus_kernels::{Activation, Conv2dOptions, batch_norm, conv2d, scale_shift};
+use gradus_kernels::{Activation, Conv2dOptions, add, batch_norm, conv2d, scale_shift, scale_shift_add};
 
 use super::convolutions::{self, Convolution};
 use super::running::RunningStatistic;
@@ -224,12 +224,40 @@ impl BatchNorm {
     /// Normalises, then applies the activation.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
-        if self.frozen || mode == Mode::Evaluate {
-            let scale = weight * self.running_var.value().add_scalar(Self::EPSILON).sqrt().recip();
-            let shift = bias - scale.clone() * self.running_mean.value();
+        if self.uses_running(mode) {
+            let (scale, shift) = self.running_coefficients();
             return scale_shift(x, scale, shift, activation);
         }
+        self.normalise_batch(x, activation)
+    }
+
+    /// Normalises, adds a residual, then applies the activation: the end of a residual block.
+    ///
+    /// # Shapes
+    /// `x` and `residual` `[batch, channels, height, width]`.
+    #[must_use]
+    pub fn forward_add(&self, x: Tensor<4>, residual: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
+        if self.uses_running(mode) {
+            let (scale, shift) = self.running_coefficients();
+            return scale_shift_add(x, scale, shift, residual, activation);
+        }
+        add(self.normalise_batch(x, Activation::None), residual, activation)
+    }
+
+    fn uses_running(&self, mode: Mode) -> bool {
+        self.frozen || mode == Mode::Evaluate
+    }
+
+    /// Scale and shift `[channels]` that normalise by the running statistics.
+    fn running_coefficients(&self) -> (Tensor<1>, Tensor<1>) {
+        let scale = self.weight.val() * self.running_var.value().add_scalar(Self::EPSILON).sqrt().recip();
+        let shift = self.bias.val() - scale.clone() * self.running_mean.value();
+        (scale, shift)
+    }
+
+    /// Normalises with the statistics of the batch and moves the running ones.
+    fn normalise_batch(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
         let [batch, _, height, width] = x.dims();
         let count = (batch * height * width) as f64;
         let (normalised, mean, variance) = batch_norm(x, weight, bias, Self::EPSILON, activation);
@@ -253,5 +281,11 @@ impl ConvNorm {
     #[must_use]
     pub fn forward(&self, x: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
         self.norm.forward(self.conv.forward(x), mode, activation)
+    }
+
+    /// Convolves, normalises, adds a residual of the output's shape, then applies the activation.
+    #[must_use]
+    pub fn forward_add(&self, x: Tensor<4>, residual: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
+        self.norm.forward_add(self.conv.forward(x), residual, mode, activation)
     }
 }

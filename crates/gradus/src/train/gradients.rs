@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gradus_kernels::squared_sum;
+
 use crate::state::ModulePath;
 use crate::tensor::{Gradients, Module, ModuleVisitor, Param, Tensor};
 
@@ -72,6 +74,11 @@ impl ParameterGradients {
         self
     }
 
+    /// The paths of the parameters that have a gradient here.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.by_path.keys().map(String::as_str)
+    }
+
     /// The gradient `[entries]` of a parameter, which is then gone from here.
     pub fn take(&mut self, path: &str) -> Option<Tensor<1>> {
         self.by_path.remove(path)
@@ -81,7 +88,7 @@ impl ParameterGradients {
     #[must_use]
     pub fn squared_norm(&self, counts: &dyn Fn(&str) -> bool) -> Option<Tensor<1>> {
         let counted = self.by_path.iter().filter(|(path, _)| counts(path));
-        let squares = counted.map(|(_, gradient)| gradient.clone().mul(gradient.clone()).sum());
+        let squares = counted.map(|(_, gradient)| squared_sum(gradient.clone()));
         squares.reduce(|sum, square| sum + square)
     }
 }

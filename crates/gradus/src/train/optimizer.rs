@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use gradus_kernels::{AdamWStep, adamw_update};
 use serde::{Deserialize, Serialize};
 
 use super::gradients::ParameterGradients;
@@ -255,25 +256,32 @@ impl ModuleMapper for Update<'_> {
         let (id, tensor, mapper) = param.consume();
         let path = self.path.dotted();
         let rate = (self.rate)(&path);
-        let Some(mut gradient) = self.gradients.take(&path).filter(|_| rate > 0.0) else {
+        let Some(gradient) = self.gradients.take(&path).filter(|_| rate > 0.0) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
         let shape = tensor.dims();
         let count = shape.iter().product::<usize>();
-        match self.optimizer.clipping {
-            Clipping::None => {}
-            Clipping::Value(limit) => gradient = gradient.clamp(-limit, limit),
-            Clipping::Norm(_) => {
-                if let Some(scale) = &self.scale {
-                    gradient = gradient * scale.clone();
-                }
-            }
-        }
+        let (limit, factor) = match self.optimizer.clipping {
+            Clipping::None => (f64::INFINITY, None),
+            Clipping::Value(limit) => (limit, None),
+            Clipping::Norm(_) => (f64::INFINITY, self.scale.clone()),
+        };
         let value: Tensor<1> = tensor.without_autodiff().reshape([count]);
         let previous = self.optimizer.state.remove(&path);
         let (value, state) = match &self.optimizer.rule {
-            UpdateRule::Adamw(rule) => adamw(rule, rate, value, gradient, previous),
-            UpdateRule::Sgd(rule) => sgd(rule, rate, value, gradient, previous),
+            UpdateRule::Adamw(rule) => adamw(rule, rate, [value, gradient], (limit, factor), previous),
+            UpdateRule::Sgd(rule) => {
+                let gradient = if limit.is_finite() {
+                    gradient.clamp(-limit, limit)
+                } else {
+                    gradient
+                };
+                let gradient = match factor {
+                    Some(factor) => gradient * factor,
+                    None => gradient,
+                };
+                sgd(rule, rate, value, gradient, previous)
+            }
         };
         self.optimizer.state.insert(path, state);
         let updated = value.reshape(shape).autodiff().require_grad();
@@ -281,40 +289,34 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
+/// One step in one pass over the parameter; the gradient is bounded by `limit`, then multiplied with `factor`.
 fn adamw(
     rule: &AdamW,
     rate: f64,
-    value: Tensor<1>,
-    gradient: Tensor<1>,
+    [value, gradient]: [Tensor<1>; 2],
+    (limit, factor): (f64, Option<Tensor<1>>),
     previous: Option<ParameterState>,
 ) -> (Tensor<1>, ParameterState) {
-    let squared = gradient.clone() * gradient.clone();
     let (updates, first, second) = match previous {
         Some(ParameterState {
             updates,
             first,
             second: Some(second),
-        }) => (
-            updates + 1,
-            first.mul_scalar(rule.beta1) + gradient.mul_scalar(1.0 - rule.beta1),
-            second.mul_scalar(rule.beta2) + squared.mul_scalar(1.0 - rule.beta2),
-        ),
-        _ => (
-            1,
-            gradient.mul_scalar(1.0 - rule.beta1),
-            squared.mul_scalar(1.0 - rule.beta2),
-        ),
+        }) => (updates + 1, first, second),
+        _ => (1, gradient.zeros_like(), gradient.zeros_like()),
     };
     let power = i32::try_from(updates).unwrap_or(i32::MAX);
-    let mean_correction = 1.0 - rule.beta1.powi(power);
-    let square_correction = 1.0 - rule.beta2.powi(power);
-    let denominator = second
-        .clone()
-        .div_scalar(square_correction)
-        .sqrt()
-        .add_scalar(rule.epsilon);
-    let direction = first.clone() / denominator;
-    let value = value.mul_scalar(1.0 - rate * rule.weight_decay) - direction.mul_scalar(rate / mean_correction);
+    let numbers = AdamWStep {
+        first_decay: rule.beta1,
+        second_decay: rule.beta2,
+        second_correction: 1.0 - rule.beta2.powi(power),
+        epsilon: rule.epsilon,
+        shrinkage: 1.0 - rate * rule.weight_decay,
+        pace: rate / (1.0 - rule.beta1.powi(power)),
+        limit,
+    };
+    let factor = factor.unwrap_or_else(|| Tensor::ones([1], (&value.device(), value.dtype())));
+    let [value, first, second] = adamw_update([value, gradient, first, second], factor, numbers);
     (
         value,
         ParameterState {

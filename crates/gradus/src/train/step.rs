@@ -1,5 +1,7 @@
 //! One optimiser step: batch → embedding → objective → gradients → update.
 
+use std::collections::BTreeMap;
+
 use super::error::TrainError;
 use super::gradient_cache;
 use super::gradients::ParameterGradients;
@@ -89,8 +91,12 @@ pub fn update(model: MetricModel, optimizer: &mut Optimizer, pending: Pending, r
         0 | 1 => pending.gradients,
         batches => pending.gradients.scaled(1.0 / batches as f64),
     };
-    let embedder = model.embedder.clone();
-    let rate = |path: &str| rates.of(path, &embedder);
+    // Not asked of a copy of the embedder: the optimiser overwrites parameters that nobody else holds.
+    let rates: BTreeMap<String, f64> = gradients
+        .paths()
+        .map(|path| (path.to_owned(), rates.of(path, &model.embedder)))
+        .collect();
+    let rate = |path: &str| rates.get(path).copied().unwrap_or(0.0);
     let scale = optimizer.norm_scale(&gradients, &rate);
     optimizer.step(model, gradients, scale, &rate)
 }

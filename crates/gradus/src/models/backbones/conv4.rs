@@ -1,8 +1,6 @@
 //! Four convolution blocks: the small network of few-shot learning, for images of 32 to 105 pixels.
 
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
-use gradus_kernels::Activation;
+use gradus_kernels::{Activation, MaxPool2dOptions, max_pool2d};
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
@@ -75,7 +73,7 @@ impl Backbone for Conv4 {
     fn block(&self, index: usize, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         max_pool2d(
             self.layers[index].forward(x, mode, Activation::Relu),
-            MaxPoolOptions::new([2, 2]),
+            &MaxPool2dOptions::square(2, 2),
         )
     }
 

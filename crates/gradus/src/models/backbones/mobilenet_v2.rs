@@ -85,8 +85,11 @@ impl InvertedResidual {
             None => x.clone(),
         };
         let filtered = self.depthwise.forward(expanded, mode, Activation::Relu6);
-        let projected = self.project.forward(filtered, mode, Activation::None);
-        if self.added { x + projected } else { projected }
+        if self.added {
+            self.project.forward_add(filtered, x, mode, Activation::None)
+        } else {
+            self.project.forward(filtered, mode, Activation::None)
+        }
     }
 }
 

@@ -1,13 +1,11 @@
 //! Residual networks: ResNet-18, -34 and -50 for ImageNet, ResNet-20 for CIFAR.
 
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
-use gradus_kernels::Activation;
+use gradus_kernels::{Activation, MaxPool2dOptions, max_pool2d};
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
 use crate::models::layers::{BatchNorm, Builder, Conv2d, ConvNorm, ConvSpec, Mode};
-use crate::tensor::{Module, Tensor, activation::relu};
+use crate::tensor::{Module, Tensor};
 
 const PAPER: &str = "He et al., Deep Residual Learning for Image Recognition, 2015";
 
@@ -158,31 +156,25 @@ impl Residual {
 
     fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         let hidden = self.bn1.forward(self.conv1.forward(x.clone()), mode, Activation::Relu);
-        let branch = match (&self.conv3, &self.bn3) {
-            (Some(conv3), Some(bn3)) => {
-                let hidden = self.bn2.forward(self.conv2.forward(hidden), mode, Activation::Relu);
-                bn3.forward(conv3.forward(hidden), mode, Activation::None)
-            }
-            _ => self.bn2.forward(self.conv2.forward(hidden), mode, Activation::None),
-        };
         let shortcut = match (&self.downsample, self.subsample) {
             (Some(projection), _) => projection.forward(x, mode, Activation::None),
             (None, Some(subsample)) => subsample.apply(x),
             (None, None) => x,
         };
-        relu(branch + shortcut)
+        let hidden = self.conv2.forward(hidden);
+        match (&self.conv3, &self.bn3) {
+            (Some(conv3), Some(bn3)) => {
+                let hidden = self.bn2.forward(hidden, mode, Activation::Relu);
+                bn3.forward_add(conv3.forward(hidden), shortcut, mode, Activation::Relu)
+            }
+            _ => self.bn2.forward_add(hidden, shortcut, mode, Activation::Relu),
+        }
     }
 }
 
 impl Subsample {
     fn apply(self, x: Tensor<4>) -> Tensor<4> {
-        let kept = max_pool2d(
-            x,
-            MaxPoolOptions {
-                stride: [self.stride; 2],
-                ..MaxPoolOptions::new([1, 1])
-            },
-        );
+        let kept = max_pool2d(x, &MaxPool2dOptions::square(1, self.stride));
         let [batch, _, height, width] = kept.dims();
         let zeros = Tensor::zeros([batch, self.added, height, width], &kept.device());
         Tensor::cat(vec![zeros.clone(), kept, zeros], 1)
@@ -267,10 +259,9 @@ impl Backbone for Resnet {
         match self.stem {
             Stem::Imagenet => max_pool2d(
                 hidden,
-                MaxPoolOptions {
-                    stride: [2, 2],
-                    padding: [(1, 1); 2],
-                    ..MaxPoolOptions::new([3, 3])
+                &MaxPool2dOptions {
+                    padding: [1; 2],
+                    ..MaxPool2dOptions::square(3, 2)
                 },
             ),
             Stem::Cifar => hidden,

@@ -1,7 +1,6 @@
 //! SqueezeNet 1.1.
 
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
+use gradus_kernels::{MaxPool2dOptions, max_pool2d};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
 use crate::models::layers::{Builder, Conv2d, ConvSpec, Initial, Mode, Zeros};
@@ -95,10 +94,9 @@ impl Squeezenet {
 fn halve(x: Tensor<4>) -> Tensor<4> {
     max_pool2d(
         x,
-        MaxPoolOptions {
-            stride: [2, 2],
+        &MaxPool2dOptions {
             ceil_mode: true,
-            ..MaxPoolOptions::new([3, 3])
+            ..MaxPool2dOptions::square(3, 2)
         },
     )
 }
