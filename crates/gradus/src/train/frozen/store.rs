@@ -126,10 +126,6 @@ impl Store {
     }
 
     /// Writes the rows to a file, or says why they cannot be stored; the outer error is that of making them.
-    #[expect(
-        clippy::type_complexity,
-        reason = "what goes wrong in making rows and in keeping them"
-    )]
     fn write(
         &self,
         path: &Path,
@@ -137,7 +133,8 @@ impl Store {
         [rows, width]: [usize; 2],
         make: &mut dyn FnMut(Sink<'_>) -> Result<(), TrainError>,
     ) -> Result<Result<(), String>, TrainError> {
-        let bytes = (rows as u64 * width as u64).saturating_mul(4);
+        // With the header.
+        let bytes = (rows as u64 * width as u64).saturating_mul(4) + 128;
         if let Err(problem) = self.make_room(path, bytes) {
             return Ok(Err(problem));
         }
