@@ -99,13 +99,57 @@ pub enum Kernels {
 }
 
 /// Section `[device]`: where to compute, and with which kernels; `device = "cpu"` says only where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+///
+/// ```
+/// use gradus::device::{DeviceChoice, DeviceConfig, Kernels};
+/// #[derive(serde::Deserialize)]
+/// struct File { device: DeviceConfig }
+/// let short: File = toml::from_str("device = 'cpu'")?;
+/// assert_eq!(short.device, DeviceConfig { on: DeviceChoice::Cpu, kernels: Kernels::Own });
+/// let long: File = toml::from_str("[device]\nkernels = 'stock'")?;
+/// assert_eq!(long.device.kernels, Kernels::Stock);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceConfig {
     /// Where (default `auto`).
     pub on: DeviceChoice,
     /// With which kernels (default `own`); a choice for the whole process.
     pub kernels: Kernels,
+}
+
+impl<'de> serde::Deserialize<'de> for DeviceConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Section {
+            on: DeviceChoice,
+            kernels: Kernels,
+        }
+        struct Either;
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = DeviceConfig;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a device such as \"cpu\", or a section with `on` and `kernels`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<DeviceConfig, E> {
+                let on = text.parse().map_err(E::custom)?;
+                Ok(DeviceConfig {
+                    on,
+                    ..DeviceConfig::default()
+                })
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<DeviceConfig, A::Error> {
+                use serde::Deserialize;
+                let Section { on, kernels } = Section::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(DeviceConfig { on, kernels })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl DeviceConfig {

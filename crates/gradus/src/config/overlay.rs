@@ -355,6 +355,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_say_only_where_to_compute() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short.toml");
+        std::fs::write(&path, "device = \"cpu\"\n").unwrap();
+        let mut layers = Overlay::default();
+        layers.file(&path).unwrap();
+        layers.set("device.kernels=stock").unwrap();
+        let text = toml::to_string(&layers.resolve().unwrap().device).unwrap();
+        assert!(
+            text.contains("on = \"cpu\"") && text.contains("kernels = \"stock\""),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn options_of_a_loss_are_replaced_whole() {
         let mut layers = Overlay::preset("proxy-anchor").unwrap();
         layers.set("loss.contrastive.distance.lp.p=1").unwrap();
