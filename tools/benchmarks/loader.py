@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 
-from train_step import ROOT, machine, options_given, write_section
+from section import ROOT, machine, options_given, write_section
 
 BATCH, SMALLEST_CROP = 64, 0.2
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}

@@ -15,15 +15,14 @@ import json
 import multiprocessing
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
-import sys
 import time
 import warnings
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from section import ROOT, machine, options_given, write_section
+
 THREADS = 2
 SAMPLES = 4
 PASSES = {128: 15, 512: 7, 1024: 3}
@@ -205,36 +204,12 @@ def row(name, ours, theirs, options):
 HEADING = "| loss | gradus ms | PML ms | ratio | gradus peak MiB | PML peak MiB |\n|---|---:|---:|---:|---:|---:|"
 
 
-def machine():
-    model, memory = platform.processor(), ""
-    for line in open("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            model = line.split(":")[1].strip()
-    for line in open("/proc/meminfo"):
-        if line.startswith("MemTotal"):
-            memory = f", {int(line.split()[1]) / 2**20:.0f} GiB"
-    return f"{os.cpu_count()} cores of {model}{memory}, {platform.system()} {platform.machine()}"
-
-
-def options_given():
-    # All but the place of the program.
-    given, arguments = "", iter(sys.argv[1:])
-    for argument in arguments:
-        if argument == "--gradus":
-            next(arguments)
-        else:
-            given += f" {argument}"
-    return given
-
-
 def document(binary, tables, idle, load, options):
     import pytorch_metric_learning
     import torch
 
     version = subprocess.run([str(binary), "--version"], capture_output=True, text=True).stdout.strip()
     lines = [
-        "## Losses",
-        "",
         f"Machine: {machine()}. {version} (release, processor); torch {torch.__version__}, pytorch-metric-learning "
         f"{pytorch_metric_learning.__version__} (PML). Command: `python tools/benchmarks/losses.py{options_given()}`. Load average "
         f"before and after: {load:.1f} and {os.getloadavg()[0]:.1f} (above {os.cpu_count()}: other programs had a part of the machine, and times of single "
@@ -249,14 +224,7 @@ def document(binary, tables, idle, load, options):
     ]
     for batch, rows in tables.items():
         lines += ["", f"### B = {batch}", "", HEADING, *rows]
-    path = ROOT / "docs" / "benchmarks.md"
-    # Only this section is ours; those behind it stay.
-    before, _, after = path.read_text().partition("## Losses\n") if path.exists() else ("# Benchmarks\n\n", "", "")
-    _, heading, others = after.partition("\n## ")
-    temporary = path.with_suffix(".md.new")
-    temporary.write_text(before + "\n".join(lines) + "\n" + heading + others)
-    temporary.rename(path)
-    print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
+    write_section("Losses", lines)
 
 
 def main():

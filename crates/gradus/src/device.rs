@@ -155,6 +155,16 @@ impl<'de> serde::Deserialize<'de> for DeviceConfig {
 impl DeviceConfig {
     /// Chooses the kernels and gives the device, without autodiff.
     ///
+    /// ```
+    /// use gradus::device::{DeviceChoice, DeviceConfig, Kernels};
+    /// use gradus_kernels::{Implementation, implementation};
+    /// let stock = DeviceConfig { on: DeviceChoice::Cpu, kernels: Kernels::Stock };
+    /// stock.resolve().unwrap();
+    /// assert_eq!(implementation(), Implementation::Stock);
+    /// DeviceConfig::default().resolve().unwrap();
+    /// assert_eq!(implementation(), Implementation::Own);
+    /// ```
+    ///
     /// # Errors
     /// Those of [`DeviceChoice::resolve`].
     pub fn resolve(self) -> Result<Device, String> {

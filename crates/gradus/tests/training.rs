@@ -117,8 +117,10 @@ fn stopped_and_resumed_equals_whole(preset: &str, assignments: &[&str], stops: &
             flag: &flag,
         };
         let error = start(&name).train(&mut observer, &flag).unwrap_err();
+        // Gradients that wait for their update are not saved: the run goes on until there are none.
+        let last = step.next_multiple_of(config.train.accumulation);
         assert!(
-            matches!(&error, TrainError::Interrupted { epoch: done, step: at, .. } if (*done, *at) == (epoch - 1, step)),
+            matches!(&error, TrainError::Interrupted { epoch: done, step: at, .. } if (*done, *at) == (epoch - 1, last)),
             "{error}"
         );
         let run = RunFolder::open(&home.path().join(&name)).unwrap();
@@ -199,7 +201,7 @@ fn accumulated_gradients_are_their_mean_and_survive_an_interruption() {
         norm(&differences),
         norm(&apart)
     );
-    stopped_and_resumed_equals_whole("proxy-anchor", &["train.accumulation=2"], &[(1, 2), (2, 2)]);
+    stopped_and_resumed_equals_whole("proxy-anchor", &["train.accumulation=2"], &[(1, 1), (2, 2)]);
 }
 
 #[test]
