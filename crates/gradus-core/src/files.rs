@@ -18,7 +18,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::
         .suffix(".tmp")
         .tempfile_in(folder)?;
     {
-        let mut buffered = BufWriter::new(temporary.as_file_mut());
+        let mut buffered = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
         write(&mut buffered)?;
         buffered.flush()?;
     }

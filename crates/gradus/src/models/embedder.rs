@@ -120,13 +120,16 @@ impl ModelConfig {
             normalisation = info.normalisation.unwrap_or(normalisation);
         }
         let features = trunk.backbone().width() * self.pooling.features_per_channel();
+        let blocks = trunk.backbone().blocks();
         let trainable = if self.freeze_trunk {
             Some(0)
         } else {
             self.trainable_blocks
         };
         Ok(Embedder {
-            trunk,
+            trunk: Some(trunk),
+            blocks,
+            feature_width: features,
             pooling: PoolingLayer::new(self.pooling, device),
             normalise_features: self.normalise_features,
             head: Head::new(self.head, features, self.width, seed, device),
@@ -144,7 +147,10 @@ impl ModelConfig {
 /// norm.
 #[derive(Module, Debug)]
 pub struct Embedder {
-    trunk: Trunk,
+    /// Taken out while a head trains on stored features, see [`Self::take_trunk`].
+    trunk: Option<Trunk>,
+    blocks: usize,
+    feature_width: usize,
     pooling: PoolingLayer,
     normalise_features: bool,
     head: Head,
@@ -171,9 +177,9 @@ impl Embedder {
     fn pooled(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         let blocks = self.blocks();
         if self.frozen_blocks == 0 {
-            return self.pooling.forward(self.trunk.forward(images, 0..blocks, mode));
+            return self.pooling.forward(self.trunk().forward(images, 0..blocks, mode));
         }
-        let frozen = self.trunk.valid();
+        let frozen = self.trunk().valid();
         let map = frozen.forward(images.without_autodiff(), 0..self.frozen_blocks, Mode::Evaluate);
         if self.frozen_blocks >= blocks {
             return self.pooling.valid().forward(map);
@@ -181,7 +187,7 @@ impl Embedder {
         // Back among tracked tensors, but as a leaf that needs no gradient.
         let map = if self.is_tracked() { map.autodiff() } else { map };
         self.pooling
-            .forward(self.trunk.forward(map, self.frozen_blocks..blocks, mode))
+            .forward(self.trunk().forward(map, self.frozen_blocks..blocks, mode))
     }
 
     /// The trunk's last feature map in evaluation mode, averaged to at most `grid` x `grid` positions and flattened: unlike
@@ -192,7 +198,7 @@ impl Embedder {
     #[must_use]
     pub fn spatial_features(&self, images: Tensor<4>, grid: usize) -> Tensor<2> {
         let map = self
-            .trunk
+            .trunk()
             .valid()
             .forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
         let [_, _, height, width] = map.dims();
@@ -223,7 +229,7 @@ impl Embedder {
     /// Width of the pooled features.
     #[must_use]
     pub fn feature_width(&self) -> usize {
-        self.trunk.backbone().width() * self.pooling.kind().features_per_channel()
+        self.feature_width
     }
 
     /// Width of the embedding.
@@ -247,7 +253,27 @@ impl Embedder {
     /// Number of blocks of the trunk, the stem included.
     #[must_use]
     pub fn blocks(&self) -> usize {
-        self.trunk.backbone().blocks()
+        self.blocks
+    }
+
+    /// The network without its trunk, and the trunk. What is left embeds pooled features only; walking over it costs next to
+    /// nothing, which is most of a step of a linear head.
+    pub(crate) fn take_trunk(mut self) -> (Self, Option<Trunk>) {
+        let trunk = self.trunk.take();
+        (self, trunk)
+    }
+
+    /// The network with the trunk that was taken out of it.
+    pub(crate) fn with_trunk(self, trunk: Trunk) -> Self {
+        Self {
+            trunk: Some(trunk),
+            ..self
+        }
+    }
+
+    /// Only a trainer takes a trunk out, and then shows the network pooled features.
+    fn trunk(&self) -> &Trunk {
+        self.trunk.as_ref().expect("images are given to a network whose trunk was taken out")
     }
 
     /// The same network of which only the last blocks are trained: none given, all; `Some(0)`, only the head.
@@ -317,12 +343,15 @@ impl Embedder {
         let Some(name) = path.strip_prefix("trunk.") else {
             return false;
         };
+        let Some(trunk) = &self.trunk else {
+            return true;
+        };
         // Burn's own paths carry the variant of the enum, which starts with a capital; no field does.
         let name = match name.split_once('.') {
             Some((variant, rest)) if variant.starts_with(char::is_uppercase) => rest,
             _ => name,
         };
-        self.trunk
+        trunk
             .backbone()
             .block_of(name)
             .is_some_and(|block| block < self.frozen_blocks)

@@ -41,7 +41,10 @@ impl Linear {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze::<2>()
+        // Written as (W xᵀ)ᵀ, the gradient of W comes out in the order of W; as x Wᵀ it would come out transposed, and turning it
+        // round takes longer than the product.
+        let product = self.weight.val().matmul(x.transpose()).transpose();
+        product + self.bias.val().unsqueeze::<2>()
     }
 }
 

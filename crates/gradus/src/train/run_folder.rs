@@ -17,6 +17,7 @@ use super::events::Event;
 /// | `events.jsonl` | every event, one JSON object per line |
 /// | `checkpoints/` | complete states to resume from, one folder each |
 /// | `teacher.safetensors` | the network that orders members, where there is one |
+/// | `trunk.safetensors` | a frozen trunk whose features are stored: checkpoints leave it out |
 /// | `model.safetensors` | the final embedder |
 /// | `metrics.json` | what was measured on the test classes |
 #[derive(Debug)]
@@ -94,6 +95,12 @@ impl RunFolder {
     #[must_use]
     pub fn teacher(&self) -> PathBuf {
         self.root.join("teacher.safetensors")
+    }
+
+    /// The frozen trunk that checkpoints leave out.
+    #[must_use]
+    pub fn trunk(&self) -> PathBuf {
+        self.root.join("trunk.safetensors")
     }
 
     /// The final embedder.

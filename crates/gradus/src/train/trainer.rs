@@ -29,6 +29,7 @@ use super::{average, collapse, start};
 use crate::config::{Config, ProxyStart, TeacherKind};
 use crate::intra_class::{ClassStatistics, GeneratorConfig};
 use crate::losses::Support;
+use crate::models::backbones::Trunk;
 use crate::models::{Embedder, HeadConfig, HeadStart};
 use crate::state::{NamedArray, load_named_arrays, named_arrays, read_safetensors, write_safetensors};
 use crate::tensor::{Device, Module, Tensor, TensorData};
@@ -67,6 +68,8 @@ pub struct Trainer<'a> {
     optimizer: Optimizer,
     model: Option<MetricModel>,
     average: Option<Embedder>,
+    /// The frozen trunk, out of the model while its stored features are trained on.
+    trunk: Option<Trunk>,
     teacher: Option<Teacher>,
     statistics: Option<ClassStatistics>,
     memory: Option<Memory>,
@@ -129,6 +132,7 @@ impl<'a> Trainer<'a> {
             optimizer: Optimizer::new(config.optimizer.rule.clone(), config.optimizer.clipping),
             model: None,
             average: None,
+            trunk: None,
             teacher: None,
             statistics: match &config.intra_class.generator {
                 GeneratorConfig::ClassCovariance(options) if config.intra_class.needs_statistics() => {
@@ -189,9 +193,25 @@ impl<'a> Trainer<'a> {
                 .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
             self.teacher = Some(self.new_teacher(&network));
         }
+        let model = self.without_frozen_trunk(model)?;
         self.average = self.averages().then(|| model.embedder.valid());
         self.model = Some(model);
         self.save_checkpoint()
+    }
+
+    /// Takes out the trunk where training sees its stored features, and writes it down once instead of in every checkpoint.
+    fn without_frozen_trunk(&mut self, model: MetricModel) -> Result<MetricModel, TrainError> {
+        if self.images.frozen.is_none() {
+            return Ok(model);
+        }
+        if !(self.resumed && self.run.trunk().exists()) {
+            let arrays: Vec<NamedArray> = named_arrays(&model.embedder).into_iter().filter(is_of_trunk).collect();
+            write_safetensors(&self.run.trunk(), &arrays, &BTreeMap::new())
+                .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
+        }
+        let (embedder, trunk) = model.embedder.take_trunk();
+        self.trunk = trunk.map(|trunk| trunk.valid());
+        Ok(MetricModel { embedder, ..model })
     }
 
     fn new_teacher(&self, network: &Embedder) -> Teacher {
@@ -221,8 +241,19 @@ impl<'a> Trainer<'a> {
             })
         };
         let initial = model.embedder.clone();
+        let trunk = match self.run.trunk() {
+            path if path.exists() => read_safetensors(&path).map_err(TrainError::Folder)?.0,
+            _ => Vec::new(),
+        };
+        let with_trunk = |mut arrays: Vec<NamedArray>, prefix: &str| {
+            arrays.extend(trunk.iter().map(|array| NamedArray {
+                name: format!("{prefix}{}", array.name),
+                ..array.clone()
+            }));
+            arrays
+        };
         let mut restored = None;
-        let values = arrays.remove("model").unwrap_or_default();
+        let values = with_trunk(arrays.remove("model").unwrap_or_default(), "embedder.");
         fits(
             "model",
             load_named_arrays(model, &values).map(|model| restored = Some(model)),
@@ -233,7 +264,7 @@ impl<'a> Trainer<'a> {
         fits("optimizer", loaded)?;
         let load_embedder = |values: &[NamedArray]| load_named_arrays(initial.valid(), values);
         if self.averages() {
-            let values = arrays.remove("average").unwrap_or_default();
+            let values = with_trunk(arrays.remove("average").unwrap_or_default(), "");
             let mut average = None;
             fits("average", load_embedder(&values).map(|module| average = Some(module)))?;
             self.average = average;
@@ -267,10 +298,14 @@ impl<'a> Trainer<'a> {
             )?;
             self.teacher = loaded.map(|network| self.new_teacher(&network));
         }
-        if let Some(model) = &restored {
+        if let Some(model) = restored {
             self.prepare_frozen(&model.embedder, observer)?;
+            let model = self.without_frozen_trunk(model)?;
+            if self.trunk.is_some() {
+                self.average = self.average.take().map(|average| average.take_trunk().0);
+            }
+            self.model = Some(model);
         }
-        self.model = restored;
         self.position = position;
         Ok(())
     }
@@ -763,6 +798,9 @@ impl<'a> Trainer<'a> {
             };
             embedder = load_named_arrays(embedder, &values).map_err(TrainError::Folder)?;
         }
+        if let Some(trunk) = self.trunk.take() {
+            embedder = embedder.with_trunk(trunk);
+        }
         let metadata = BTreeMap::from([("gradus".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
         write_safetensors(&self.run.model(), &named_arrays(&embedder), &metadata)
             .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
@@ -796,6 +834,11 @@ pub fn measures(evaluation: &Evaluation) -> serde_json::Map<String, serde_json::
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     }
+}
+
+/// Whether an array of an embedder belongs to its trunk.
+fn is_of_trunk(array: &NamedArray) -> bool {
+    array.name.starts_with("trunk.")
 }
 
 /// The arrays of the embedder among those of the whole model.

@@ -16,6 +16,9 @@ use crate::config::{FeatureCache, TrainConfig};
 /// Takes rows as they are made.
 pub(super) type Sink<'a> = &'a mut dyn FnMut(&[f32]) -> Result<(), TrainError>;
 
+/// Files up to this size are read as a whole: a step then takes rows from memory instead of asking for each of them.
+const READ_WHOLE: usize = 256 << 20;
+
 /// Rows of features.
 #[derive(Debug)]
 pub(super) enum Stored {
@@ -27,10 +30,11 @@ impl Stored {
     /// Some rows, one after the other.
     pub(super) fn gather(&self, rows: impl ExactSizeIterator<Item = usize>) -> Result<Vec<f32>, TrainError> {
         match self {
-            Self::Memory { width, values } => Ok(rows
-                .flat_map(|row| &values[row * width..(row + 1) * width])
-                .copied()
-                .collect()),
+            Self::Memory { width, values } => {
+                let mut gathered = Vec::with_capacity(rows.len() * width);
+                rows.for_each(|row| gathered.extend_from_slice(&values[row * width..(row + 1) * width]));
+                Ok(gathered)
+            }
             Self::File(file) => {
                 let mut values = Vec::with_capacity(rows.len() * file.dim());
                 let mut one = Vec::new();
@@ -81,10 +85,18 @@ impl Store {
         if [found.len(), found.dim()] != [rows, width] {
             return None;
         }
+        let mut values = Vec::new();
+        if rows.saturating_mul(width).saturating_mul(4) <= READ_WHOLE {
+            found.read(0..rows, &mut values).ok()?;
+        }
         // When it was last of use decides what goes first; a folder that cannot be written to serves all the same.
         let touched = std::fs::File::options().append(true).open(&text);
         let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
-        Some(Stored::File(found))
+        Some(if values.is_empty() {
+            Stored::File(found)
+        } else {
+            Stored::Memory { width, values }
+        })
     }
 
     /// Features that were stored under this description, or those that `make` hands over, which are stored.
