@@ -178,6 +178,13 @@ pub struct TrainConfig {
     /// Images in one pass through the network (default 0: the whole batch). With fewer than a batch, gradients are cached
     /// (Gao et al., 2021): every image passes twice, and the batch can be far larger than memory.
     pub gradient_cache: usize,
+    /// Whether only what goes into the blocks of the trunk is kept in memory, and each block computed again in the backward pass
+    /// (Chen et al., 2016; default false): less memory for one more forward pass. Not together with `gradient-cache`.
+    pub gradient_checkpointing: bool,
+    /// Workers that share every batch (default 1): GPUs from the one named by `device.on` on; on the processor they take turns,
+    /// which simulates them. Embeddings are gathered, so that each item is compared with the whole batch. Not together with
+    /// `gradient-cache` or `gradient-checkpointing`.
+    pub workers: usize,
     /// Batches whose gradients are averaged before the parameters are updated (default 1). Unlike with `gradient-cache`, items of
     /// different batches are not compared with each other.
     pub accumulation: usize,
@@ -245,6 +252,8 @@ impl Default for TrainConfig {
             max_batches: 0,
             max_minutes: 0.0,
             gradient_cache: 0,
+            gradient_checkpointing: false,
+            workers: 1,
             accumulation: 1,
             proxies: ProxyStart::ClassMeans,
             weight_average: 0.99,
@@ -475,6 +484,20 @@ impl Config {
     fn validate_composition(&self) -> Result<(), String> {
         let (name, accepts) = (self.loss.name(), self.loss.accepts());
         let two_views = accepts.references == Support::Required;
+        if self.train.workers == 0 {
+            return Err("train.workers is 0: expected how many share every batch, 1 or more".to_owned());
+        }
+        let ways = [
+            ("gradient-cache", self.train.gradient_cache > 0),
+            ("gradient-checkpointing", self.train.gradient_checkpointing),
+            ("workers", self.train.workers > 1),
+        ];
+        let chosen: Vec<&str> = ways.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        if let [first, second, ..] = chosen[..] {
+            return Err(format!(
+                "train.{first} and train.{second} are different ways to the gradients of a batch: choose one of them"
+            ));
+        }
         if self.train.accumulation == 0 {
             return Err("train.accumulation is 0: expected how many batches make one update, 1 or more".to_owned());
         }

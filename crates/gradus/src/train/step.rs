@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::error::TrainError;
-use super::gradient_cache;
-use super::gradients::ParameterGradients;
-use super::objective::{Embedded, MetricModel, Objective, StepInput, StepReport};
+use super::gradient::{ParameterGradients, cache, checkpointing, workers};
+use super::objective::{Embedded, MetricModel, Objective, StepInput, StepReport, Way};
 use super::optimizer::Optimizer;
 use crate::config::OptimizerConfig;
 use crate::models::Embedder;
@@ -69,9 +68,11 @@ pub fn gradients(
     model: &MetricModel,
     mut input: StepInput<'_>,
 ) -> Result<(ParameterGradients, StepReport), TrainError> {
-    let (objective, gradients) = match input.rows_per_pass {
-        Some(rows) => gradient_cache::backward(model, rows, &mut input)?,
-        None => {
+    let (objective, gradients) = match std::mem::take(&mut input.way) {
+        Way::Parts(rows) => cache::backward(model, rows, &mut input)?,
+        Way::Blocks => checkpointing::backward(model, &mut input)?,
+        Way::Workers(devices) => workers::backward(model, &devices, &mut input)?,
+        Way::Whole => {
             let embedded = Embedded {
                 rows: input.seen.rows.embed(&model.embedder),
                 graded: input.seen.graded.as_ref().map(|graded| graded.embed(&model.embedder)),

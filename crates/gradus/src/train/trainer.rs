@@ -19,7 +19,7 @@ use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::frozen::{FrozenFeatures, Wanted};
 use super::memory::{self, Memory};
-use super::objective::{MetricModel, NetworkInput, Seen, StepInput};
+use super::objective::{MetricModel, NetworkInput, Seen, StepInput, Way};
 use super::optimizer::Optimizer;
 use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
@@ -73,6 +73,7 @@ pub struct Trainer<'a> {
     teacher: Option<Teacher>,
     statistics: Option<ClassStatistics>,
     memory: Option<Memory>,
+    way: Way,
     /// Gradients that wait for those of further batches.
     pending: Option<Pending>,
     position: Position,
@@ -109,6 +110,14 @@ impl<'a> Trainer<'a> {
         for message in sampler.warnings(data.sampler_input()) {
             observer.on(&Event::Warning { message });
         }
+        let way = match &config.train {
+            train if train.gradient_cache > 0 => Way::Parts(train.gradient_cache),
+            train if train.gradient_checkpointing => Way::Blocks,
+            train if train.workers > 1 => {
+                Way::Workers(config.device.workers(train.workers).map_err(TrainError::Config)?)
+            }
+            _ => Way::Whole,
+        };
         let images = Images::new(config, &data.items, &data.cache)?;
         let autodiff = device.clone().autodiff();
         let embedder = config.model.init(config.seed, &autodiff)?;
@@ -141,6 +150,7 @@ impl<'a> Trainer<'a> {
                 _ => None,
             },
             memory: config.memory.clone().map(Memory::new),
+            way,
             pending: None,
             position: Position::default(),
             resumed: checkpoint.is_some(),
@@ -482,7 +492,7 @@ impl<'a> Trainer<'a> {
                 statistics: self.statistics.as_ref(),
                 miner: self.config.miner.as_ref(),
                 memory: self.memory.as_mut(),
-                rows_per_pass: Some(self.config.train.gradient_cache).filter(|&rows| rows > 0),
+                way: self.way.clone(),
                 seed: derive(
                     self.config.seed,
                     &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64],
