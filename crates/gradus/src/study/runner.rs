@@ -128,21 +128,17 @@ impl<'a> Runner<'a> {
         let reference = self.reference(run, observer)?;
         let measured = self.measured(run)?;
         let data = self.prepared(run, observer)?;
-        let (measures, embedded) = match measured {
-            Some(measures) => {
-                let embedded = embed_again(&place, &run.config, data, observer).map_err(failed)?;
-                (measures, embedded)
-            }
-            None => {
-                let report = train(&place, &run.config, data, observer, interrupted).map_err(failed)?;
-                (report.to_json(), report.embedded)
-            }
-        };
+        let embedded = match measured {
+            Some(_) => embed_again(&place, &run.config, data, observer),
+            None => train(&place, &run.config, data, observer, interrupted).map(|report| report.embedded),
+        }
+        .map_err(failed)?;
         let of_reference = reference.as_ref().map(|(name, set)| (name.as_str(), set));
         let record = RunRecord::new(&embedded, of_reference, &run.config, data).map_err(failed)?;
         record.write(&place).map_err(failed)?;
         remove_what_only_training_needs(&place);
-        Ok(Some(outcome(run, measures, record)))
+        // What was written is what counts: a later call finds the same numbers.
+        self.finished(run)
     }
 
     fn place(&self, run: &PlannedRun) -> PathBuf {

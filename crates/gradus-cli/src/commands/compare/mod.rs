@@ -1,6 +1,7 @@
 //! `gradus compare`: several arms under the same conditions, side by side, with what their differences are worth.
 
 mod execute;
+mod html;
 mod json;
 mod plan;
 mod table;
@@ -58,9 +59,11 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         folder: &folder,
         seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
     };
-    for (path, text) in [(&arguments.markdown, table::markdown as fn(&Finished) -> String)] {
+    let documents: [(_, fn(&Finished<'_>) -> String); 2] =
+        [(&arguments.markdown, table::markdown), (&arguments.html, html::page)];
+    for (path, document) in documents {
         if let Some(path) = path {
-            let text = text(&finished);
+            let text = document(&finished);
             write_atomically(path, |file| file.write_all(text.as_bytes()))
                 .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
         }
