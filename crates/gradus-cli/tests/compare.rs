@@ -230,3 +230,97 @@ fn wrong_arms_are_refused_before_anything_is_trained() {
     let other = compare(folder.path(), "runs", &["--seeds", "0"]);
     assert!(refused(&other.iter().map(String::as_str).collect::<Vec<_>>()).contains("another configuration"));
 }
+
+/// Trials are measured on classes held out of the training classes, the best is tested, and all arms get the same number.
+#[test]
+fn a_search_chooses_on_validation_classes_and_tests_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let ranges = "[tune.range]\n\"optimizer.rate\" = { low = 1e-4, high = 1e-2, log = true }\n[arm.ranking.range]\n\"intra-class.weight\" = \
+                  [5.0, 50.0]\n";
+    let text = STUDY
+        .replace("[0, 1, 2]", "[0, 1]")
+        .replace("species = 12", "species = 24");
+    study(folder.path(), &format!("{text}\n{ranges}"));
+    let report = path(folder.path(), "report.md");
+    let found = result(folder.path(), "one", &["--tune", "3", "--markdown", &report]);
+    for arm in ["proxy-anchor", "ranking"] {
+        let tuned = &found["tuned"]["arms"][arm];
+        let trials = tuned["trials"].as_array().unwrap();
+        assert_eq!(trials.len(), 3);
+        let score = |trial: &Value| trial["score"].as_f64().unwrap_or(f64::NEG_INFINITY);
+        let best = trials.iter().map(score).fold(f64::NEG_INFINITY, f64::max);
+        assert_eq!(tuned["score"].as_f64(), Some(best));
+        // The chosen settings are those of the runs that were tested.
+        let place = folder.path().join(format!("one/plants/{arm}-seed-1/config.toml"));
+        let config: toml::Table = toml::from_str(&std::fs::read_to_string(place).unwrap()).unwrap();
+        let rate = tuned["settings"]
+            .get("optimizer.rate")
+            .map_or(1e-3, |rate| rate.as_f64().unwrap());
+        assert!((config["optimizer"]["rate"].as_float().unwrap() - rate).abs() < 1e-12);
+        assert!(config["data"]["validation"].as_float().unwrap() == 0.0);
+    }
+    // 12 training classes: a quarter of them is 3 classes of 5 images.
+    let place = folder
+        .path()
+        .join("one/tune/plants/ranking-trial-1-seed-0/metrics.json");
+    let trial: Value = serde_json::from_str(&std::fs::read_to_string(place).unwrap()).unwrap();
+    assert_eq!(
+        (trial["classes"].as_u64(), trial["queries"].as_u64()),
+        (Some(3), Some(15))
+    );
+    assert!(std::fs::read_to_string(&report).unwrap().contains("optimizer.rate="));
+    let again = result(folder.path(), "one", &["--tune", "3", "--parallel", "2"]);
+    assert!(again["tuned"] == found["tuned"] && again["data"] == found["data"]);
+    let side_by_side = result(folder.path(), "two", &["--tune", "3", "--parallel", "2"]);
+    assert_eq!(
+        side_by_side["tuned"]["arms"]["ranking"]["trials"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    // A trial that diverges loses, and the search goes on.
+    let text = text.replace(
+        "optimizer.rate = 1e-3",
+        "optimizer.rate = 1e-3\noptimizer.clipping = \"none\"",
+    );
+    study(
+        folder.path(),
+        &format!("{text}\n[tune.range]\n\"optimizer.rate\" = [1e30]\n"),
+    );
+    let found = result(folder.path(), "wild", &["--tune", "2"]);
+    let trials = &found["tuned"]["arms"]["ranking"]["trials"];
+    assert!(trials[0]["chosen"] == true && trials[1]["score"].is_null(), "{trials}");
+}
+
+#[test]
+fn folds_validate_in_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = STUDY
+        .replace("[0, 1, 2]", "[0, 1]")
+        .replace("species = 12", "species = 24");
+    study(folder.path(), &text);
+    let found = result(folder.path(), "runs", &["--folds", "3"]);
+    let read = |place: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.path().join("runs").join(place)).unwrap()).unwrap()
+    };
+    let of_folds: Vec<f64> = (1..=3)
+        .map(|fold| {
+            read(&format!("plants/ranking-seed-1-fold-{fold}/metrics.json"))["map@r"]
+                .as_f64()
+                .unwrap()
+        })
+        .collect();
+    let runs = &found["data"]["plants"]["arms"]["ranking"]["runs"];
+    assert_eq!(runs.as_array().unwrap().len(), 2);
+    let mean = of_folds.iter().sum::<f64>() / 3.0;
+    assert!((runs[1]["map@r"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!(runs[1]["validation.map@r"].as_f64().is_some());
+    let paired = &found["data"]["plants"]["differences"]["ranking"]["map@r"];
+    let of = |arm: &str| found["data"]["plants"]["arms"][arm]["map@r"].as_f64().unwrap();
+    assert!((paired["difference"].as_f64().unwrap() - (of("ranking") - of("proxy-anchor"))).abs() < 1e-6);
+    let file = path(folder.path(), "study.toml");
+    assert!(refused(&["compare", "--config", &file, "--folds", "1"]).contains("at least 2"));
+    assert!(refused(&["compare", "--config", &file, "--folds", "7"]).contains("fewer folds"));
+    assert!(refused(&["compare", "--config", &file, "--tune", "3"]).contains("searches nothing"));
+}

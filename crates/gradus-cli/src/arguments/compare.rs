@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::DataFlags;
 
@@ -13,6 +13,8 @@ use super::DataFlags;
   gradus compare --losses all --set miner=multi-similarity --set sampler.m-per-class.classes=12 --json
   gradus compare --config studies/controls.toml --data-root datasets --out runs/controls --html controls.html
   gradus compare --config studies/controls.toml --data-root datasets --seeds 0 --epochs 1 --parallel 2 --json
+  gradus compare --config studies/controls.toml --data-root datasets --tune 12 --out runs/tuned --markdown tuned.md
+  gradus compare --presets proxy-anchor,gradus --seeds 0,1,2 --folds 4
 
 Every arm sees the same batches from the same start. Without --data it trains on the embedded flora data with the settings of the \
 quick start. Called again with the same --out, it keeps the runs that are finished and goes on with the one that is not; it may be \
@@ -66,6 +68,14 @@ pub(crate) struct Compare {
     /// Runs at a time, each in a process of its own with its share of the cores
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) parallel: usize,
+    /// Search settings first: so many trials per arm on validation classes, by the ranges of the study file; the best of each arm is
+    /// then trained with all seeds and tested
+    #[arg(long, value_name = "TRIALS", requires = "config")]
+    pub(crate) tune: Option<usize>,
+    /// Cross-validation: cut the training classes into so many folds, each of which validates once; tested is the best epoch of every
+    /// fold, and a seed counts with the mean over its folds
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) folds: Option<usize>,
     /// Folder for the runs [default: a new folder under runs/]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
@@ -79,6 +89,15 @@ pub(crate) struct Compare {
     #[arg(long)]
     pub(crate) json: bool,
     /// Takes runs that nobody is at, for a process that waits
-    #[arg(long, hide = true)]
-    pub(crate) worker: bool,
+    #[arg(long, hide = true, value_enum, value_name = "STAGE")]
+    pub(crate) worker: Option<Stage>,
+}
+
+/// Which runs a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// The trials of a search.
+    Search,
+    /// The runs that are tested.
+    Study,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use compare::Compare;
+pub(crate) use compare::{Compare, Stage};
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]

@@ -1,12 +1,13 @@
 //! The file that describes a study.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{ReferenceConfig, StudyError};
+use super::{Range, ReferenceConfig, StudyError, TuneConfig};
 use crate::config::{Overlay, closest, with_suggestion};
 
 /// A study as its TOML file describes it. Paths in it (data, weights) are relative to the root that the caller names.
@@ -54,6 +55,8 @@ pub struct StudyFile {
     pub arms: Vec<(String, ArmEntry)>,
     /// The network whose order inside classes is compared with.
     pub reference: Option<ReferenceConfig>,
+    /// How settings are searched for, if they are.
+    pub tune: TuneConfig,
 }
 
 /// Section `[data.NAME]`.
@@ -109,6 +112,8 @@ pub struct ArmEntry {
     pub like: Option<String>,
     /// Keys of the configuration for this arm: `KEY=VALUE` strings or a table.
     pub set: Option<Value>,
+    /// What is searched for this arm beside the ranges of `[tune.range]`.
+    pub range: BTreeMap<String, Range>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +131,8 @@ struct Raw {
     #[serde(default)]
     arm: Table,
     reference: Option<ReferenceConfig>,
+    #[serde(default)]
+    tune: TuneConfig,
 }
 
 fn one_seed() -> Vec<u64> {
@@ -158,6 +165,7 @@ impl StudyFile {
                 .backbone()
                 .map_err(|problem| format!("[reference]: {problem}"))?;
         }
+        raw.tune.check()?;
         Ok(Self {
             seeds: raw.seeds,
             baseline: raw.baseline,
@@ -166,6 +174,7 @@ impl StudyFile {
             data: entries("data", raw.data)?,
             arms: entries("arm", raw.arm)?,
             reference: raw.reference,
+            tune: raw.tune,
         })
     }
 

@@ -14,11 +14,13 @@ mod record;
 mod reference;
 mod runner;
 mod summary;
+mod tune;
 
 pub use error::StudyError;
 pub use file::{ArmEntry, DataEntry, Paths, StudyFile};
-pub use plan::{Parts, PlannedRun, Study, UNTRAINED};
+pub use plan::{Parts, PlannedRun, Settings, Study, StudySource, UNTRAINED};
 pub use record::RunRecord;
 pub use reference::ReferenceConfig;
 pub use runner::{Outcome, Runner};
 pub use summary::{ArmDifference, ArmSummary, DataSummary, MEASURES, RESAMPLES, Summary, summarise};
+pub use tune::{Between, Range, Search, Trial, TuneConfig};

@@ -1,9 +1,10 @@
 //! From a study file to its runs, resolved and checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gradus_core::data::Layout;
+use gradus_core::data::split::ClassFold;
 
 use super::file::{layer, no_such};
 use super::{ArmEntry, DataEntry, ReferenceConfig, StudyError, StudyFile};
@@ -23,15 +24,22 @@ pub struct PlannedRun {
     pub arm: String,
     /// The seed.
     pub seed: u64,
+    /// Which fold of the training classes validates, in a cross-validation.
+    pub fold: Option<usize>,
+    /// Whether it is measured on the validation classes and the test classes stay unseen: a trial of a search.
+    pub on_validation: bool,
     /// The resolved configuration.
     pub config: Config,
 }
 
 impl PlannedRun {
-    /// Its folder inside that of the study: `DATA/ARM-seed-N`.
+    /// Its folder inside that of the study: `DATA/ARM-seed-N`, `DATA/ARM-seed-N-fold-F`, under `tune` for trials.
     #[must_use]
     pub fn place(&self) -> PathBuf {
-        Path::new(&self.data).join(format!("{}-seed-{}", self.arm, self.seed))
+        let fold = self.fold.map_or_else(String::new, |fold| format!("-fold-{fold}"));
+        let below = if self.on_validation { "tune" } else { "" };
+        let name = format!("{}-seed-{}{fold}", self.arm, self.seed);
+        Path::new(below).join(&self.data).join(name)
     }
 
     /// The run in words.
@@ -42,7 +50,8 @@ impl PlannedRun {
         } else {
             format!(" on {}", self.data)
         };
-        format!("{}{on}, seed {}", self.arm, self.seed)
+        let fold = self.fold.map_or_else(String::new, |fold| format!(", fold {fold}"));
+        format!("{}{on}, seed {}{fold}", self.arm, self.seed)
     }
 }
 
@@ -64,48 +73,28 @@ pub struct Study {
 }
 
 impl Study {
-    /// Every data set with every seed and every arm. `last` goes over everything the file says (flags of the caller);
-    /// relative paths in the file start at `root`.
+    /// Every data set with every seed and every arm.
     ///
-    /// Precedence: defaults < preset < `[base]` < `[data.NAME]` < `[arm.NAME]` < `last` < the seed.
+    /// Precedence: defaults < preset < `[base]` < `[data.NAME]` < `[arm.NAME]` < settings that a search chose < flags < the seed.
     ///
     /// # Errors
     /// The first arm or data set that is not accepted, by name.
-    pub fn of_file(file: &StudyFile, root: &Path, last: &Overlay) -> Result<Self, StudyError> {
-        if file.data.is_empty() {
-            return Err(StudyError::Plan(
-                "the study names no data set: add a section such as [data.cub] with path = \"CUB_200_2011\"".to_owned(),
-            ));
-        }
-        let arms: Vec<String> = file.arms.iter().map(|(name, _)| name.clone()).collect();
-        let reference = file.reference.clone().map(|reference| reference.at_root(root));
-        let mut base = Overlay::default();
-        base.put(file.base.clone());
+    pub fn of_file(source: &StudySource<'_>, chosen: &BTreeMap<String, Settings>) -> Result<Self, StudyError> {
+        let file = source.file;
+        source.check()?;
+        let none = Settings::new();
         let mut configure = |data: &str, arm: &str, seed: u64| {
-            let of_data = file.data.iter().find(|(name, _)| name == data);
-            let of_data = of_data.map(|(_, entry)| entry).unwrap_or(&NO_DATA);
-            let mut layers = preset_of(file, arm)?;
-            layers.put_layers(at_root(base.clone(), root));
-            layers.put_layers(at_root(data_layer(of_data, root)?, root));
-            for entry in chain(file, arm)?.into_iter().rev() {
-                layers.put_layers(at_root(layer(entry.set.as_ref())?, root));
-            }
-            layers.put_layers(last.clone());
-            layers.insert(
-                "seed",
-                i64::try_from(seed).map_err(|_| format!("seed {seed}: expected a number below 2^63"))?,
-            );
-            resolve_from_start(layers).map_err(|error| error.to_string())
+            let layers = source.layers(data, arm, chosen.get(arm).unwrap_or(&none))?;
+            resolve(layers, seed)
         };
-        let data = file.data.iter().map(|(name, _)| name.clone()).collect();
         Self::new(
             Parts {
                 seeds: file.seeds.clone(),
                 baseline: file.baseline.clone(),
                 untrained: file.untrained,
-                data,
-                arms,
-                reference,
+                data: file.data.iter().map(|(name, _)| name.clone()).collect(),
+                arms: file.arms.iter().map(|(name, _)| name.clone()).collect(),
+                reference: file.reference.clone().map(|reference| reference.at_root(source.root)),
             },
             &mut configure,
         )
@@ -174,6 +163,8 @@ impl Study {
                         data: data.clone(),
                         arm: UNTRAINED.to_owned(),
                         seed,
+                        fold: None,
+                        on_validation: false,
                         config,
                     });
                 }
@@ -196,6 +187,8 @@ impl Study {
                         data: data.clone(),
                         arm: arm.clone(),
                         seed,
+                        fold: None,
+                        on_validation: false,
                         config,
                     });
                 }
@@ -212,10 +205,93 @@ impl Study {
         })
     }
 
+    /// The same study with the training classes of every trained run cut into `folds`, each of which validates once: K runs in place
+    /// of one (the protocol of Musgrave et al., A Metric Learning Reality Check, ECCV 2020). Every fold's best epoch is measured on
+    /// the test classes, and the measures of a seed are the means over its folds.
+    ///
+    /// # Errors
+    /// Fewer than two folds.
+    pub fn with_folds(mut self, folds: usize) -> Result<Self, StudyError> {
+        if folds < 2 {
+            return Err(StudyError::Plan(format!(
+                "{folds} folds: expected at least 2, four are usual"
+            )));
+        }
+        let split = |run: PlannedRun| -> Vec<PlannedRun> {
+            if run.arm == UNTRAINED {
+                return vec![run];
+            }
+            let fold = |fold: usize| {
+                let mut run = run.clone();
+                run.fold = Some(fold);
+                run.config.data.validation_fold = Some(ClassFold {
+                    number: fold,
+                    of: folds,
+                });
+                run
+            };
+            (1..=folds).map(fold).collect()
+        };
+        self.runs = self.runs.into_iter().flat_map(split).collect();
+        Ok(self)
+    }
+
     /// The arms that are trained.
     pub fn trained(&self) -> impl Iterator<Item = &str> {
         self.arms.iter().map(String::as_str).filter(|arm| *arm != UNTRAINED)
     }
+}
+
+/// Settings by dotted key.
+pub type Settings = BTreeMap<String, toml::Value>;
+
+/// A study file with what the caller adds to it.
+#[derive(Debug, Clone)]
+pub struct StudySource<'a> {
+    /// The file.
+    pub file: &'a StudyFile,
+    /// Where relative paths in it start.
+    pub root: &'a Path,
+    /// Flags of the caller, over everything the file says.
+    pub last: Overlay,
+}
+
+impl StudySource<'_> {
+    /// Checks what needs no arm.
+    pub(super) fn check(&self) -> Result<(), StudyError> {
+        if self.file.data.is_empty() {
+            return Err(StudyError::Plan(
+                "the study names no data set: add a section such as [data.cub] with path = \"CUB_200_2011\"".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The layers of an arm on a data set, without the seed.
+    pub(super) fn layers(&self, data: &str, arm: &str, chosen: &Settings) -> Result<Overlay, String> {
+        let mut layers = preset_of(self.file, arm)?;
+        let mut base = Overlay::default();
+        base.put(self.file.base.clone());
+        layers.put_layers(at_root(base, self.root));
+        if let Some((_, entry)) = self.file.data.iter().find(|(name, _)| name == data) {
+            layers.put_layers(at_root(data_layer(entry, self.root)?, self.root));
+        }
+        for entry in chain(self.file, arm)?.into_iter().rev() {
+            layers.put_layers(at_root(layer(entry.set.as_ref())?, self.root));
+        }
+        for (key, value) in chosen {
+            layers.insert(key, value.clone());
+        }
+        layers.put_layers(self.last.clone());
+        Ok(layers)
+    }
+}
+
+/// The configuration of layers with a seed.
+pub(super) fn resolve(mut layers: Overlay, seed: u64) -> Result<Config, String> {
+    let number = i64::try_from(seed).map_err(|_| format!("seed {seed}: expected a number below 2^63"))?;
+    layers.insert("seed", number);
+    resolve_from_start(layers).map_err(|error| error.to_string())
 }
 
 /// What a study is made of.
@@ -244,6 +320,11 @@ pub(super) fn check_with_data(run: &PlannedRun, data: &PreparedData) -> Result<(
         what: on(&run.arm, &run.data),
         problem,
     };
+    if (run.on_validation || run.fold.is_some()) && data.validation.is_empty() {
+        return Err(refused(
+            "no class is left to validate on: the data set has fewer than four training classes".to_owned(),
+        ));
+    }
     let sampler = run.config.sampler.init(run.config.seed);
     if run.config.train.epochs > 0 && !sampler.needs_embeddings() {
         sampler
@@ -258,7 +339,7 @@ pub(super) fn check_with_data(run: &PlannedRun, data: &PreparedData) -> Result<(
     Ok(())
 }
 
-fn on(arm: &str, data: &str) -> String {
+pub(super) fn on(arm: &str, data: &str) -> String {
     if data.is_empty() {
         format!("arm `{arm}`")
     } else {
@@ -266,16 +347,8 @@ fn on(arm: &str, data: &str) -> String {
     }
 }
 
-static NO_DATA: DataEntry = DataEntry {
-    path: super::file::Paths::Several(Vec::new()),
-    layout: None,
-    train_classes: None,
-    test_classes: None,
-    set: None,
-};
-
 /// An arm, then what it is like, then what that is like.
-fn chain<'a>(file: &'a StudyFile, arm: &str) -> Result<Vec<&'a ArmEntry>, String> {
+pub(super) fn chain<'a>(file: &'a StudyFile, arm: &str) -> Result<Vec<&'a ArmEntry>, String> {
     let mut all = vec![file.arm(arm)?];
     while let Some(like) = &all[all.len() - 1].like {
         if all.len() > file.arms.len() {
@@ -363,7 +436,12 @@ mod tests {
 
     fn study(text: &str) -> Result<Study, String> {
         let file = StudyFile::parse(text).unwrap();
-        Study::of_file(&file, Path::new("."), &Overlay::default()).map_err(|error| error.to_string())
+        let source = StudySource {
+            file: &file,
+            root: Path::new("."),
+            last: Overlay::default(),
+        };
+        Study::of_file(&source, &BTreeMap::new()).map_err(|error| error.to_string())
     }
 
     const DATA: &str = "[data.plants]\npath = \"flora\"\n";

@@ -63,6 +63,15 @@ impl RunRecord {
         })
     }
 
+    /// The record of a run that came to nothing.
+    pub(super) fn empty() -> Self {
+        Self {
+            reference: None,
+            measures: serde_json::Map::new(),
+            queries: PerQuery::default(),
+        }
+    }
+
     /// The record in the folder of a run; `None` if there is none that can be read.
     #[must_use]
     pub fn read(place: &Path) -> Option<Self> {

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use gradus_core::EmbeddingSet;
+use gradus_core::data::split::TestSet;
+use gradus_core::evaluation::EvaluationError;
+use gradus_core::files::write_atomically;
 use serde_json::{Map, Value};
 
 use super::plan::check_with_data;
@@ -18,6 +21,9 @@ use crate::tensor::Module;
 use crate::train::embed::Images;
 use crate::train::trainer::{self, TestEmbeddings};
 use crate::train::{Observer, PreparedData, RunFolder, TrainError, Trainer};
+
+/// A trial whose training diverged leaves this file.
+const DIVERGED: &str = "diverged.txt";
 
 /// What a finished run came to.
 #[derive(Debug, Clone)]
@@ -91,7 +97,8 @@ impl<'a> Runner<'a> {
     /// If the folder holds a run of another configuration.
     pub fn finished(&self, run: &PlannedRun) -> Result<Option<Outcome>, StudyError> {
         let Some(measures) = self.measured(run)? else {
-            return Ok(None);
+            let diverged = run.on_validation && self.place(run).join(DIVERGED).exists();
+            return Ok(diverged.then(|| outcome(run, Map::new(), RunRecord::empty())));
         };
         let Some(record) = RunRecord::read(&self.place(run)) else {
             return Ok(None);
@@ -131,8 +138,20 @@ impl<'a> Runner<'a> {
         let embedded = match measured {
             Some(_) => embed_again(&place, &run.config, data, observer),
             None => train(&place, &run.config, data, observer, interrupted).map(|report| report.embedded),
-        }
-        .map_err(failed)?;
+        };
+        let embedded = match embedded {
+            // A search tries what may not work: a loss, or in the end an embedding, that is no number.
+            Err(error @ (TrainError::Diverged { .. } | TrainError::Evaluation(EvaluationError::Row { .. })))
+                if run.on_validation =>
+            {
+                let write = |file: &mut dyn Write| writeln!(file, "{error}");
+                write_atomically(&place.join(DIVERGED), write)
+                    .map_err(|error| StudyError::Folder(format!("cannot write to {}: {error}", place.display())))?;
+                remove_what_only_training_needs(&place);
+                return self.finished(run);
+            }
+            other => other.map_err(failed)?,
+        };
         let of_reference = reference.as_ref().map(|(name, set)| (name.as_str(), set));
         let record = RunRecord::new(&embedded, of_reference, &run.config, data).map_err(failed)?;
         record.write(&place).map_err(failed)?;
@@ -169,7 +188,10 @@ impl<'a> Runner<'a> {
             return Ok(None);
         };
         match serde_json::from_str(&text) {
-            Ok(Value::Object(measures)) => Ok(Some(measures)),
+            Ok(Value::Object(mut measures)) => {
+                measures.extend(best_validation(&place));
+                Ok(Some(measures))
+            }
             _ => Err(StudyError::Folder(format!(
                 "{} holds no measures: remove it, and the run is measured again",
                 place.join("metrics.json").display()
@@ -179,13 +201,20 @@ impl<'a> Runner<'a> {
 
     /// The data of a run: those of the run before, if they are the same.
     fn prepared(&mut self, run: &PlannedRun, observer: &mut dyn Observer) -> Result<&PreparedData, StudyError> {
-        let key = data_key(&run.config)?;
+        let key = format!("{}on-validation = {}", data_key(&run.config)?, run.on_validation);
         let data = match self.prepared.take() {
             Some((old, data)) if old == key => data,
-            _ => PreparedData::new(&run.config, observer).map_err(|source| StudyError::Run {
-                what: run.name(),
-                source,
-            })?,
+            _ => {
+                let mut data = PreparedData::new(&run.config, observer).map_err(|source| StudyError::Run {
+                    what: run.name(),
+                    source,
+                })?;
+                if run.on_validation {
+                    // What a search measures at the end of a run, too; the test classes are not even embedded.
+                    data.test = TestSet::Single(data.validation.clone());
+                }
+                data
+            }
         };
         Ok(&self.prepared.insert((key, data)).1)
     }
@@ -233,8 +262,25 @@ impl<'a> Runner<'a> {
 /// What prepared data depend on.
 fn data_key(config: &Config) -> Result<String, StudyError> {
     let text = toml::to_string(&config.data).map_err(|error| StudyError::Plan(error.to_string()))?;
-    let seed = if config.data.validation > 0.0 { config.seed } else { 0 };
-    Ok(format!("{text}seed = {seed}"))
+    let drawn = config.data.validation > 0.0 || config.data.validation_fold.is_some();
+    Ok(format!("{text}seed = {}\n", if drawn { config.seed } else { 0 }))
+}
+
+/// The measures of the validation classes at the best epoch, as `validation.MEASURE`.
+fn best_validation(place: &Path) -> Map<String, Value> {
+    let text = std::fs::read_to_string(place.join("events.jsonl")).unwrap_or_default();
+    let events = text
+        .lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let best = events
+        .filter(|event| event["event"] == "validation" && event["best"] == true)
+        .find_map(|event| event["measures"].as_object().cloned());
+    let kept = ["recall@1", "map@r", "order_preservation"];
+    let all = best.into_iter().flatten();
+    all.filter(|(name, _)| kept.contains(&name.as_str()))
+        .map(|(name, value)| (format!("validation.{name}"), value))
+        .collect()
 }
 
 fn outcome(run: &PlannedRun, mut measures: Map<String, Value>, record: RunRecord) -> Outcome {

@@ -84,14 +84,8 @@ pub fn summarise(study: &Study, outcomes: &[Outcome]) -> Summary {
 }
 
 fn of_data(study: &Study, outcomes: &[Outcome], name: &str) -> DataSummary {
-    let of_arm = |arm: &str| -> Vec<&Outcome> {
-        let mut runs: Vec<&Outcome> = outcomes
-            .iter()
-            .filter(|outcome| outcome.run.data == name && outcome.run.arm == arm)
-            .collect();
-        runs.sort_by_key(|outcome| study.seeds.iter().position(|seed| *seed == outcome.run.seed));
-        runs
-    };
+    let of_seeds = seed_by_seed(study, outcomes, name);
+    let of_arm = |arm: &str| -> Vec<&Outcome> { of_seeds.iter().filter(|outcome| outcome.run.arm == arm).collect() };
     let arms = study.arms.iter().map(|arm| arm_summary(arm, &of_arm(arm))).collect();
     let baseline = of_arm(&study.baseline);
     let differences = study
@@ -122,6 +116,48 @@ fn of_data(study: &Study, outcomes: &[Outcome], name: &str) -> DataSummary {
         arms,
         differences,
     }
+}
+
+/// One outcome for each arm and seed on a data set: of folds, their mean.
+fn seed_by_seed(study: &Study, outcomes: &[Outcome], data: &str) -> Vec<Outcome> {
+    let mut all = Vec::new();
+    for arm in &study.arms {
+        for &seed in &study.seeds {
+            let of =
+                |outcome: &&Outcome| (&outcome.run.data[..], &outcome.run.arm, outcome.run.seed) == (data, arm, seed);
+            let folds: Vec<&Outcome> = outcomes.iter().filter(of).collect();
+            match folds[..] {
+                [] => {}
+                [only] => all.push(only.clone()),
+                _ => all.push(mean_of_folds(&folds)),
+            }
+        }
+    }
+    all
+}
+
+/// The mean over folds of every number; all folds measure the same queries. Seconds add up.
+fn mean_of_folds(folds: &[&Outcome]) -> Outcome {
+    let mut mean = folds[0].clone();
+    mean.run.fold = None;
+    let count = folds.len() as f64;
+    for (name, value) in &mut mean.measures {
+        let values: Option<Vec<f64>> = folds.iter().map(|fold| fold.measures.get(name)?.as_f64()).collect();
+        let sum = values.map(|values| values.iter().sum::<f64>());
+        *value = match sum {
+            Some(sum) if name == "seconds" => sum.into(),
+            Some(sum) => (sum / count).into(),
+            None => Value::Null,
+        };
+    }
+    for (number, column) in mean.record.queries.columns.iter_mut().enumerate() {
+        for (query, value) in column.values.iter_mut().enumerate() {
+            let of = |fold: &&Outcome| *fold.record.queries.columns.get(number)?.values.get(query)?;
+            let values: Option<Vec<f64>> = folds.iter().map(of).collect();
+            *value = values.map(|values| values.iter().sum::<f64>() / count);
+        }
+    }
+    mean
 }
 
 fn arm_summary(arm: &str, runs: &[&Outcome]) -> ArmSummary {

@@ -15,12 +15,8 @@ use crate::progress::Progress;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// All runs, one after the other; waits for those that another process is at.
-pub(super) fn all(
-    study: &Study,
-    mut runner: Runner<'_>,
-    folder: &Path,
-    interrupted: &AtomicBool,
-) -> Result<Vec<Outcome>, Failure> {
+pub(super) fn all(study: &Study, folder: &Path, interrupted: &AtomicBool) -> Result<Vec<Outcome>, Failure> {
+    let mut runner = Runner::new(study, folder);
     let mut outcomes: Vec<Option<Outcome>> = vec![None; study.runs.len()];
     let mut clock = Clock::new();
     let mut waiting = false;
@@ -66,7 +62,8 @@ pub(super) fn all(
 }
 
 /// What a worker does: every run that nobody is at, once.
-pub(super) fn take_runs(study: &Study, runner: &mut Runner<'_>, interrupted: &AtomicBool) -> Result<(), Failure> {
+pub(super) fn take_runs(study: &Study, folder: &Path, interrupted: &AtomicBool) -> Result<(), Failure> {
+    let mut runner = Runner::new(study, folder);
     for run in &study.runs {
         if interrupted.load(Ordering::Relaxed) {
             return Err(Failure::new("stopped with the process that waits for it"));
@@ -74,6 +71,17 @@ pub(super) fn take_runs(study: &Study, runner: &mut Runner<'_>, interrupted: &At
         runner.run(run, &mut Progress::new(&run.arm), interrupted)?;
     }
     Ok(())
+}
+
+/// The runs that are finished already.
+pub(super) fn known(study: &Study, folder: &Path) -> Result<Vec<Outcome>, Failure> {
+    let runner = Runner::new(study, folder);
+    let all: Vec<Option<Outcome>> = study
+        .runs
+        .iter()
+        .map(|run| runner.finished(run))
+        .collect::<Result<_, _>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 fn rest<'a>(study: &'a Study, outcomes: &'a [Option<Outcome>]) -> impl Iterator<Item = &'a PlannedRun> {
@@ -91,18 +99,23 @@ fn explain(error: StudyError, folder: &Path, outcomes: &[Option<Outcome>]) -> Fa
             source: TrainError::Interrupted { .. },
             ..
         } => stopped(folder, outcomes),
-        other => other.into(),
+        other => Failure::new(format!("{other}\n{}", kept(folder, outcomes))),
     }
 }
 
 /// The message of a study that was stopped by the user.
 pub(super) fn stopped(folder: &Path, outcomes: &[Option<Outcome>]) -> Failure {
-    Failure::new(format!(
-        "interrupted: {} of {} runs are finished and kept; call again with --out {} to go on",
+    Failure::new(format!("interrupted: {}", kept(folder, outcomes)))
+}
+
+/// What a study that stopped has come to.
+pub(super) fn kept(folder: &Path, outcomes: &[Option<Outcome>]) -> String {
+    format!(
+        "{} of {} runs are finished and kept; call again with --out {} to go on",
         outcomes.iter().filter(|outcome| outcome.is_some()).count(),
         outcomes.len(),
         folder.display()
-    ))
+    )
 }
 
 /// Guesses the time that is left from the runs of this session.

@@ -3,7 +3,7 @@
 use gradus::study::{ArmDifference, ArmSummary, DataSummary, MEASURES, UNTRAINED};
 use serde_json::{Map, Value, json};
 
-use super::Finished;
+use super::{Finished, Tuned};
 
 /// `{"data": {NAME: {"arms", "differences", "untrained"}}, "baseline", "seeds", "seconds", "runs"}`; of a data set without a name
 /// (one that flags name) the inner keys stand at the top.
@@ -18,11 +18,28 @@ pub(super) fn of(finished: &Finished) -> Value {
             all.insert("data".to_owned(), Value::Object(sets.collect()));
         }
     }
+    if let Some(tuned) = &finished.tuned {
+        all.insert("tuned".to_owned(), of_search(tuned));
+    }
     all.insert("baseline".to_owned(), json!(finished.study.baseline));
     all.insert("seeds".to_owned(), json!(finished.study.seeds));
     all.insert("seconds".to_owned(), json!(finished.seconds));
     all.insert("runs".to_owned(), json!(finished.folder.display().to_string()));
     Value::Object(all)
+}
+
+/// The settings that each arm was trained with, and every trial.
+fn of_search(tuned: &Tuned) -> Value {
+    let arms = tuned.arms.iter().map(|(arm, trials)| {
+        let chosen = trials.iter().find(|trial| trial.chosen);
+        let entry = json!({
+            "settings": chosen.map(|trial| &trial.settings),
+            "score": chosen.and_then(|trial| trial.score),
+            "trials": trials,
+        });
+        (arm.clone(), entry)
+    });
+    json!({ "measure": tuned.measure, "arms": Value::Object(arms.collect()) })
 }
 
 fn of_data(data: &DataSummary) -> Map<String, Value> {

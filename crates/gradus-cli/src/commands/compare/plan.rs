@@ -1,39 +1,80 @@
 //! From what was typed to a study.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use gradus::config::{Config, Overlay};
 use gradus::losses::{self, LossConfig};
-use gradus::study::{Parts, Study, StudyFile};
+use gradus::study::{Parts, Search, Settings, Study, StudyFile, StudySource};
 
 use crate::arguments::Compare;
 use crate::commands::{layers, quickstart};
 use crate::failure::Failure;
 
-/// The study of a file or of flags.
-pub(super) fn study(arguments: &Compare) -> Result<Study, Failure> {
-    match &arguments.config {
-        Some(path) => of_file(path, arguments),
-        None => of_flags(arguments),
-    }
+/// What was typed, read and put in order, but not resolved.
+pub(super) struct Plan<'a> {
+    arguments: &'a Compare,
+    file: Option<StudyFile>,
+    root: PathBuf,
 }
 
-fn of_file(path: &Path, arguments: &Compare) -> Result<Study, Failure> {
-    let mut file = StudyFile::read(path)?;
-    if !arguments.seeds.is_empty() {
-        file.seeds.clone_from(&arguments.seeds);
+impl<'a> Plan<'a> {
+    pub(super) fn new(arguments: &'a Compare) -> Result<Self, Failure> {
+        let Some(path) = &arguments.config else {
+            return Ok(Self {
+                arguments,
+                file: None,
+                root: PathBuf::new(),
+            });
+        };
+        let mut file = StudyFile::read(path)?;
+        if !arguments.seeds.is_empty() {
+            file.seeds.clone_from(&arguments.seeds);
+        }
+        if arguments.baseline.is_some() {
+            file.baseline.clone_from(&arguments.baseline);
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let root = arguments.data_root.as_deref().or(folder).unwrap_or(Path::new("."));
+        Ok(Self {
+            arguments,
+            root: root.to_owned(),
+            file: Some(file),
+        })
     }
-    if arguments.baseline.is_some() {
-        file.baseline.clone_from(&arguments.baseline);
+
+    fn source<'b>(&'b self, file: &'b StudyFile) -> Result<StudySource<'b>, Failure> {
+        let mut last = Overlay::default();
+        if let Some(share) = self.arguments.data.max_bad_images {
+            last.insert("data.max-bad-images", share);
+        }
+        put_common(&mut last, self.arguments)?;
+        Ok(StudySource {
+            file,
+            root: &self.root,
+            last,
+        })
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let root = arguments.data_root.as_deref().or(folder).unwrap_or(Path::new("."));
-    let mut last = Overlay::default();
-    if let Some(share) = arguments.data.max_bad_images {
-        last.insert("data.max-bad-images", share);
+
+    /// The study, its arms with the settings that a search chose.
+    pub(super) fn study(&self, chosen: &BTreeMap<String, Settings>) -> Result<Study, Failure> {
+        let study = match &self.file {
+            Some(file) => Study::of_file(&self.source(file)?, chosen)?,
+            None => of_flags(self.arguments)?,
+        };
+        match self.arguments.folds {
+            Some(folds) => Ok(study.with_folds(folds)?),
+            None => Ok(study),
+        }
     }
-    put_common(&mut last, arguments)?;
-    Ok(Study::of_file(&file, root, &last)?)
+
+    /// The search that was asked for.
+    pub(super) fn search(&self) -> Result<Option<Search>, Failure> {
+        match (self.arguments.tune, &self.file) {
+            (Some(trials), Some(file)) => Ok(Some(Search::of_file(&self.source(file)?, trials)?)),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Presets, then losses over the preset `proxy-anchor`, on one data set.

@@ -3,12 +3,15 @@
 use gradus::study::{DataSummary, MEASURES, RESAMPLES, UNTRAINED};
 use gradus_core::statistics::{MeanInterval, PairedDifference};
 
-use super::Finished;
+use super::{Finished, Tuned};
 use crate::output;
 
 /// The tables on stdout.
 pub(super) fn text(finished: &Finished) -> String {
     let mut parts = Vec::new();
+    if let Some(tuned) = &finished.tuned {
+        parts.push(format!("{}:\n{}", search_title(tuned), output::table(&trials(tuned))));
+    }
     for data in &finished.summary.data {
         let title = if data.name.is_empty() {
             String::new()
@@ -32,6 +35,10 @@ pub(super) fn text(finished: &Finished) -> String {
 /// The tables as Markdown.
 pub(super) fn markdown(finished: &Finished) -> String {
     let mut parts = Vec::new();
+    if let Some(tuned) = &finished.tuned {
+        parts.push(format!("{}:", search_title(tuned)));
+        parts.push(markdown_table(&trials(tuned)));
+    }
     for data in &finished.summary.data {
         if !data.name.is_empty() {
             parts.push(format!("## {}", data.name));
@@ -67,13 +74,59 @@ pub(super) fn legend(finished: &Finished) -> String {
     } else {
         format!("{seeds} seeds ± half the 95 % interval over seeds (Student's t)")
     };
+    let folds = if finished.study.runs.iter().any(|run| run.fold.is_some()) {
+        ", each the mean over the folds"
+    } else {
+        ""
+    };
     format!(
-        "means over {over}, on the test classes; differences with 95 % intervals over seeds and test classes (paired bootstrap, \
+        "means over {over}, on the test classes{folds}; differences with 95 % intervals over seeds and test classes (paired bootstrap, \
          {RESAMPLES} resamples);\nseeds: how many settle a difference of this size on these classes (half of such studies would; in \
          brackets, four in five); `classes`: none,\nthe test classes are too few. {} seconds; run folders: {}",
         finished.seconds,
         finished.folder.display()
     )
+}
+
+/// What the table of trials shows.
+pub(super) fn search_title(tuned: &Tuned) -> String {
+    format!("search: {} on validation classes; * was chosen", tuned.measure)
+}
+
+/// One row per trial: what was tried and what it scored.
+pub(super) fn trials(tuned: &Tuned) -> Vec<Vec<String>> {
+    let sets: Vec<&String> = tuned
+        .arms
+        .iter()
+        .flat_map(|(_, trials)| trials)
+        .next()
+        .map(|trial| trial.scores.keys().collect())
+        .unwrap_or_default();
+    let mut heading = vec!["arm".to_owned(), "trial".to_owned()];
+    heading.extend(sets.iter().map(|name| (*name).clone()));
+    heading.extend(["mean".to_owned(), "settings".to_owned()]);
+    let mut rows = vec![heading];
+    let score = |value: Option<f64>| value.map_or_else(|| "diverged".to_owned(), |value| format!("{value:.4}"));
+    for (arm, trials) in &tuned.arms {
+        for trial in trials {
+            let mark = if trial.chosen { " *" } else { "" };
+            let mut row = vec![arm.clone(), format!("{}{mark}", trial.number)];
+            row.extend(trial.scores.values().map(|value| score(*value)));
+            row.push(score(trial.score));
+            let settings: Vec<String> = trial
+                .settings
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            row.push(if settings.is_empty() {
+                "its own".to_owned()
+            } else {
+                settings.join(" ")
+            });
+            rows.push(row);
+        }
+    }
+    rows
 }
 
 /// One row per arm: its means.

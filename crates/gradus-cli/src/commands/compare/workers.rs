@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use gradus::study::{Outcome, PlannedRun, Runner, Study};
 
-use super::execute::{Clock, stopped};
-use crate::arguments::Compare;
+use super::execute::{Clock, kept, stopped};
+use crate::arguments::{Compare, Stage};
 use crate::failure::Failure;
 use crate::output;
 
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Starts workers on the runs of a study and waits for them.
 pub(super) fn run(
     study: &Study,
+    stage: Stage,
     folder: &Path,
     arguments: &Compare,
     interrupted: &AtomicBool,
@@ -37,7 +38,7 @@ pub(super) fn run(
     let logs = folder.join("locks");
     let started = |number: usize| -> std::io::Result<Child> {
         std::fs::create_dir_all(&logs)?;
-        start(folder, arguments, count, File::create(log(&logs, number))?)
+        start(folder, arguments, stage, count, File::create(log(&logs, number))?)
     };
     let mut workers: Vec<Option<Child>> = Vec::new();
     for number in 0..count {
@@ -102,11 +103,7 @@ pub(super) fn run(
     }
     let finished = outcomes.iter().filter(|outcome| outcome.is_some()).count();
     match problem {
-        Some(problem) => Err(Failure::new(format!(
-            "{problem}\n{finished} of {} runs are finished and kept; call again with --out {} to go on",
-            study.runs.len(),
-            folder.display()
-        ))),
+        Some(problem) => Err(Failure::new(format!("{problem}\n{}", kept(folder, &outcomes)))),
         None if finished < outcomes.len() => Err(stopped(folder, &outcomes)),
         None => Ok(outcomes.into_iter().flatten().collect()),
     }
@@ -117,9 +114,13 @@ fn log(folder: &Path, number: usize) -> std::path::PathBuf {
 }
 
 /// This program again, with the same arguments.
-fn start(folder: &Path, arguments: &Compare, count: usize, log: File) -> std::io::Result<Child> {
+fn start(folder: &Path, arguments: &Compare, stage: Stage, count: usize, log: File) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1)).arg("--worker");
+    let stage = match stage {
+        Stage::Search => "search",
+        Stage::Study => "study",
+    };
+    command.args(std::env::args_os().skip(1)).args(["--worker", stage]);
     if arguments.out.is_none() {
         command.arg("--out").arg(folder);
     }

@@ -23,6 +23,13 @@ pub(super) fn page(finished: &Finished) -> String {
         seeds.join(", "),
         escape(&study.baseline)
     ));
+    if let Some(tuned) = &finished.tuned {
+        body.push_str(&format!(
+            "<h2>Search</h2>\n<p>{}</p>\n",
+            escape(&table::search_title(tuned))
+        ));
+        body.push_str(&html_table(&table::trials(tuned)));
+    }
     for data in &finished.summary.data {
         body.push_str(&section(data, &study.baseline));
     }
