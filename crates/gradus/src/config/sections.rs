@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use gradus_core::data::Layout;
 use gradus_core::data::flora::FloraConfig;
+use gradus_core::data::split::ClassFold;
 use gradus_core::data::transform::TransformConfig;
 use gradus_core::evaluation::can_be_maximised;
 use gradus_core::miners::MinerConfig;
@@ -76,6 +77,10 @@ pub struct DataConfig {
     pub test_classes: Option<String>,
     /// Share of the training *classes* held out for validation (default 0: none; early stopping needs some).
     pub validation: f64,
+    /// Which of so many folds of the training classes is held out in place of a share, written like `2/4` (default none): with each of
+    /// them in turn, a cross-validation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_fold: Option<ClassFold>,
     /// Whether every training image is also trained on turned by 90, 180 and 270 degrees, as another class each (default false;
     /// usual on Omniglot). Validation and test images stay upright.
     pub rotations_as_classes: bool,
@@ -105,6 +110,7 @@ impl Default for DataConfig {
             train_classes: None,
             test_classes: None,
             validation: 0.0,
+            validation_fold: None,
             rotations_as_classes: false,
             max_bad_images: 0.001,
             threads: 0,
@@ -404,6 +410,9 @@ impl Config {
             Clipping::None => {}
         }
         share("data.validation", self.data.validation)?;
+        if self.data.validation > 0.0 && self.data.validation_fold.is_some() {
+            return Err("data.validation and data.validation-fold both hold classes out: give one of them".to_owned());
+        }
         if !(0.0..=1.0).contains(&self.data.max_bad_images) {
             return Err(format!(
                 "data.max-bad-images = {}: expected a share between 0 and 1",
@@ -418,7 +427,7 @@ impl Config {
             );
         }
         if let Some(stopping) = &self.train.early_stopping {
-            if self.data.validation <= 0.0 {
+            if self.data.validation <= 0.0 && self.data.validation_fold.is_none() {
                 return Err(
                     "train.early-stopping needs data.validation above 0: validation classes are carved out of the \
                             training classes, never out of the test classes"

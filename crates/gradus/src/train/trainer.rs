@@ -39,6 +39,8 @@ use crate::tensor::{Device, Module, Tensor, TensorData};
 pub struct RunReport {
     /// The measures of the test classes.
     pub evaluation: Evaluation,
+    /// The embeddings that were measured.
+    pub embedded: TestEmbeddings,
     /// Epochs trained.
     pub epochs: usize,
     /// Seconds of training and evaluation, over all sessions of the run.
@@ -815,17 +817,12 @@ impl<'a> Trainer<'a> {
         write_safetensors(&self.run.model(), &named_arrays(&embedder), &metadata)
             .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
         let data = self.data;
-        let evaluation = measure(
-            &embedder,
-            &self.images,
-            &data.dataset,
-            &data.test,
-            self.config,
-            "test classes",
-            observer,
-        )?;
+        let (dataset, what) = (&data.dataset, "test classes");
+        let embedded = embed_test(&embedder, &self.images, dataset, &data.test, what, observer)?;
+        let evaluation = evaluate(&embedded, dataset, self.config)?;
         let report = RunReport {
             evaluation,
+            embedded,
             epochs: self.position.epoch,
             seconds: self.seconds(),
         };
@@ -944,6 +941,14 @@ pub fn measure(
     observer: &mut dyn Observer,
 ) -> Result<Evaluation, TrainError> {
     let embedded = embed_test(embedder, images, dataset, test, what, observer)?;
+    evaluate(&embedded, dataset, config)
+}
+
+/// Measures embedded test items.
+///
+/// # Errors
+/// If the embeddings cannot be measured.
+pub fn evaluate(embedded: &TestEmbeddings, dataset: &Dataset, config: &Config) -> Result<Evaluation, TrainError> {
     Ok(evaluation::evaluate(
         &embedded.queries,
         embedded.gallery.as_ref(),
