@@ -10,6 +10,8 @@ use super::{Config, presets};
 const VARIANTS: &[&str] = &[
     "loss",
     "miner",
+    "embedding-augmentation",
+    "auxiliary-loss",
     "sampler",
     "sampler.tuples-to-weights.miner",
     "model.backbone",
@@ -26,6 +28,8 @@ const VARIANTS: &[&str] = &[
 const SECTIONS: &[&str] = &[
     "loss",
     "miner",
+    "embedding-augmentation",
+    "auxiliary-loss",
     "sampler",
     "sampler.tuples-to-weights.miner",
     "model.backbone",

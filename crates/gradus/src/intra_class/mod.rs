@@ -28,7 +28,7 @@
 //! The ranking part needs no label: with the gate open and no anchor loss, classes are never looked at.
 
 pub mod anchor;
-mod arithmetic;
+pub(crate) mod arithmetic;
 pub mod config;
 pub mod gate;
 pub mod members;

@@ -273,7 +273,9 @@ impl Embedder {
 
     /// Only a trainer takes a trunk out, and then shows the network pooled features.
     fn trunk(&self) -> &Trunk {
-        self.trunk.as_ref().expect("images are given to a network whose trunk was taken out")
+        self.trunk
+            .as_ref()
+            .expect("images are given to a network whose trunk was taken out")
     }
 
     /// The same network of which only the last blocks are trained: none given, all; `Some(0)`, only the head.

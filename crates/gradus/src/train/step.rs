@@ -17,7 +17,7 @@ pub struct Rates {
     pub trunk: f64,
     /// Pooling and head.
     pub head: f64,
-    /// Proxies, projector, learned directions.
+    /// Proxies, projector, learned directions, levels.
     pub criterion: f64,
 }
 
@@ -38,6 +38,8 @@ impl Rates {
             Some(inside) if !embedder.is_trainable(inside) => 0.0,
             Some(inside) if inside.starts_with("trunk") => self.trunk,
             Some(_) => self.head,
+            // The extra heads of an auxiliary loss learn as the model's own does.
+            None if path.starts_with("auxiliary_loss.heads.") => self.head,
             None => self.criterion,
         }
     }
@@ -72,8 +74,16 @@ pub fn gradients(
     let (objective, gradients) = match input.rows_per_pass {
         Some(rows) => gradient_cache::backward(model, rows, &mut input)?,
         None => {
+            let (rows, features) = match &model.auxiliary_loss {
+                Some(auxiliary) if auxiliary.needs_features() => {
+                    let (rows, features) = input.seen.rows.embed_with_features(&model.embedder);
+                    (rows, Some(features))
+                }
+                _ => (input.seen.rows.embed(&model.embedder), None),
+            };
             let embedded = Embedded {
-                rows: input.seen.rows.embed(&model.embedder),
+                rows,
+                features,
                 graded: input.seen.graded.as_ref().map(|graded| graded.embed(&model.embedder)),
             };
             let objective = Objective::of(model, embedded, &mut input)?;

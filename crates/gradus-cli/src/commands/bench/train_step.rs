@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &BenchTrainStep) -> Outcome {
     let mut model = MetricModel {
         loss: loss.init(WIDTH, CLASSES, seed, &network.device),
         intra_class: IntraClassConfig::disabled().init(WIDTH, seed, &network.device),
+        auxiliary_loss: None,
         embedder: network.embedder,
     };
     let parameters: usize = named_shapes(&model)
@@ -62,6 +63,7 @@ pub(crate) fn run(arguments: &BenchTrainStep) -> Outcome {
             teacher: None,
             statistics: None,
             miner: None,
+            augmentation: None,
             memory: None,
             rows_per_pass: None,
             seed,
