@@ -79,6 +79,12 @@ pub struct Mdr {
 }
 
 impl Mdr {
+    /// The levels, `[levels]`, tracked.
+    #[must_use]
+    pub fn levels(&self) -> Tensor<1> {
+        self.levels.val()
+    }
+
     /// Mean and standard deviation `[2]` of the weighted distances, as they are after this batch.
     fn follow(&self, distances: &Tensor<2>, weights: &Tensor<2>) -> Tensor<1> {
         let known = self.moments.value().cast(distances.dtype());

@@ -10,6 +10,7 @@ use super::{Config, presets};
 const VARIANTS: &[&str] = &[
     "loss",
     "miner",
+    "miner.rho-regularization.miner",
     "embedding-augmentation",
     "auxiliary-loss",
     "sampler",
@@ -28,6 +29,7 @@ const VARIANTS: &[&str] = &[
 const SECTIONS: &[&str] = &[
     "loss",
     "miner",
+    "miner.rho-regularization.miner",
     "embedding-augmentation",
     "auxiliary-loss",
     "sampler",
