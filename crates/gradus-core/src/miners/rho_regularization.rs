@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{DistanceWeightedMiner, Mined, Miner, MinerConfig, MiningError, MiningInput, refuse};
 use crate::random::{Rng, purpose, stream};
 
-/// What another miner chose, in which each negative is swapped with probability `probability` for a member of the anchor's class,
-/// drawn evenly from the positives of the anchor (Roth et al., Revisiting Training Strategies and Generalization Performance in Deep Metric Learning,
-/// ICML 2020: rho-regularisation of ranking tuples). Anchors are then pushed away from some of their own, which keeps classes from
-/// collapsing to points.
+/// What another miner chose, in which each negative is swapped with probability `probability` for a member of the
+/// anchor's class, drawn evenly from the positives of the anchor (Roth et al., Revisiting Training Strategies and
+/// Generalization Performance in Deep Metric Learning, ICML 2020: rho-regularisation of ranking tuples). Anchors are
+/// then pushed away from some of their own, which keeps classes from collapsing to points.
 ///
 /// Of pairs, negative pairs are swapped. A negative of an anchor without positives stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -14,7 +14,8 @@ use crate::tensor::{Module, Param, Tensor, TensorData};
 pub struct MdrConfig {
     /// Weight beside the base loss. Default 0.1; the authors' are 0.1 to 0.6 by data set.
     pub weight: f64,
-    /// Share of the running mean and deviation that a batch leaves in place, at least 0 and below 1. Default 0.9, the authors'.
+    /// Share of the running mean and deviation that a batch leaves in place, at least 0 and below 1. Default 0.9, the
+    /// authors'.
     pub momentum: f64,
     /// Where the levels start, in standard deviations of the distances. Default -3, 0, 3, the authors'.
     pub levels: Vec<f64>,
@@ -57,15 +58,17 @@ impl AuxiliaryLossConfig for MdrConfig {
     }
 }
 
-/// Multi-level distance regularisation, MDR (Kim and Park, Multi-level Distance Regularization for Deep Metric Learning, AAAI 2021).
+/// Multi-level distance regularisation, MDR (Kim and Park, Multi-level Distance Regularization for Deep Metric
+/// Learning, AAAI 2021).
 ///
-/// With Euclidean distances `d` of all pairs of a batch, whatever their classes, standardised by running moments,
-/// `d' = (d - mean) / deviation`: `weight * mean over pairs of min over levels |d' - level|`. The levels are trained. Mean and
-/// deviation are those of the first batch, then `momentum` of what they were plus the rest of the batch's; a batch counts before it is looked
-/// at. They are constants to the gradient, move only in training, and are in the checkpoints.
+/// With Euclidean distances `d` of all pairs of a batch, whatever their classes, standardised by running moments, `d'
+/// = (d - mean) / deviation`: `weight * mean over pairs of min over levels |d' - level|`. The levels are trained.
+/// Mean and deviation are those of the first batch, then `momentum` of what they were plus the rest of the batch's; a
+/// batch counts before it is looked at. They are constants to the gradient, move only in training, and are in the
+/// checkpoints.
 ///
-/// The authors train on embeddings that are not normalised, divided by their mean distance. All embeddings here are of unit
-/// length, on which standardised distances do not depend otherwise.
+/// The authors train on embeddings that are not normalised, divided by their mean distance. All embeddings here are
+/// of unit length, on which standardised distances do not depend otherwise.
 ///
 /// # Shapes
 /// Embeddings `[b, d]`. Memory: a few `b x b`.

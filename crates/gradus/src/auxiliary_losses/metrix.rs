@@ -54,14 +54,17 @@ impl AuxiliaryLossConfig for MetrixConfig {
     }
 }
 
-/// Metrix in its contrastive form (Venkataramanan et al., It Takes Two to Tango: Mixup for Deep Metric Learning, ICLR 2022), on embeddings.
+/// Metrix in its contrastive form (Venkataramanan et al., It Takes Two to Tango: Mixup for Deep Metric Learning, ICLR
+/// 2022), on embeddings.
 ///
-/// For an anchor `a`, a positive `p` and any negative `n`, with `v = unit(t p + (1 - t) n)` and `s` its cosine to `a`:
-/// `weight * mean over (a, p, n) of [ -t s + (1 - t) max(s - margin, 0) ]`. The share `t ~ Beta(alpha, alpha)` is drawn for each
-/// pair `(a, p)`; the same pair has the same share with all negatives. It stands beside any base loss.
+/// For an anchor `a`, a positive `p` and any negative `n`, with `v = unit(t p + (1 - t) n)` and `s` its cosine to
+/// `a`: `weight * mean over (a, p, n) of [ -t s + (1 - t) max(s - margin, 0) ]`. The share `t ~ Beta(alpha, alpha)`
+/// is drawn for each pair `(a, p)`; the same pair has the same share with all negatives. It stands beside any base
+/// loss.
 ///
 /// # Shapes
-/// Embeddings `[b, d]`. Mixes are never made: their cosines follow from those of the rows. Memory: a few `b x positives x b`.
+/// Embeddings `[b, d]`. Mixes are never made: their cosines follow from those of the rows. Memory: a few `b x
+/// positives x b`.
 #[derive(Module, Debug)]
 pub struct Metrix {
     #[module(skip)]

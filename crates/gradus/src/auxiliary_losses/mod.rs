@@ -1,11 +1,12 @@
 //! Losses beside the base loss that are dropped after training: one file each, listed once, here.
 //!
-//! An auxiliary loss sees the embeddings `x` of a batch (and, where it asks for them, the pooled features they come from), may hold
-//! parameters and running statistics, and is added to the base loss. It is part of the criterion: what it holds is in the
-//! checkpoints, not in the model.
+//! An auxiliary loss sees the embeddings `x` of a batch (and, where it asks for them, the pooled features they come
+//! from), may hold parameters and running statistics, and is added to the base loss. It is part of the criterion:
+//! what it holds is in the checkpoints, not in the model.
 //!
-//! A new one is one file (settings with documented defaults that implement [`AuxiliaryLossConfig`], the module, tests) and one
-//! line in the registry below; the section `[auxiliary-loss.NAME]` and its checks follow from that line.
+//! A new one is one file (settings with documented defaults that implement [`AuxiliaryLossConfig`], the module,
+//! tests) and one line in the registry below; the section `[auxiliary-loss.NAME]` and its checks follow from that
+//! line.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ use crate::tensor::{Device, Module, Tensor};
 pub struct AuxiliaryInput<'a> {
     /// The embeddings `x` of unit norm, `[b, d]`, tracked.
     pub embeddings: Tensor<2>,
-    /// The pooled features they come from, `[b, f]`, for losses that [ask for them](AuxiliaryLossConfig::NEEDS_FEATURES).
+    /// The pooled features they come from, `[b, f]`, for losses that [ask for
+    /// them](AuxiliaryLossConfig::NEEDS_FEATURES).
     pub features: Option<Tensor<2>>,
     /// The class of each row.
     pub labels: &'a Arc<[u32]>,

@@ -115,16 +115,18 @@ impl AuxiliaryLossConfig for S2sdConfig {
     }
 }
 
-/// Simultaneous similarity-based self-distillation, S2SD (Roth et al., Simultaneous Similarity-based Self-Distillation for
-/// Deep Metric Learning, ICML 2021).
+/// Simultaneous similarity-based self-distillation, S2SD (Roth et al., Simultaneous Similarity-based
+/// Self-Distillation for Deep Metric Learning, ICML 2021).
 ///
-/// Each extra head `g` embeds the same pooled features, wider than the model's own head `x`, under a base loss of its own. With
-/// cosine matrices `S` and `p = softmax over a row of S_g / T` (a constant to the gradient), `q = softmax of S_x / T`:
-/// `mean over heads L_base(g) + weight * T^2 * mean over teachers, rows of KL(p || q)`. The heads are dropped after training.
+/// Each extra head `g` embeds the same pooled features, wider than the model's own head `x`, under a base loss of its
+/// own. With cosine matrices `S` and `p = softmax over a row of S_g / T` (a constant to the gradient), `q = softmax
+/// of S_x / T`: `mean over heads L_base(g) + weight * T^2 * mean over teachers, rows of KL(p || q)`. The heads are
+/// dropped after training.
 ///
-/// The authors halve base loss and head losses, so that their weight is twice this one's. Heads learn at the rate of the model's
-/// head, their proxies at the criterion's, and where `train.proxies = "class-means"`, at the class means of the untrained heads. What a miner chose for the
-/// model's own head counts for all. The features get gradients from the heads' losses (where the trunk is trained), none from teaching.
+/// The authors halve base loss and head losses, so that their weight is twice this one's. Heads learn at the rate of
+/// the model's head, their proxies at the criterion's, and where `train.proxies = "class-means"`, at the class means
+/// of the untrained heads. What a miner chose for the model's own head counts for all. The features get gradients
+/// from the heads' losses (where the trunk is trained), none from teaching.
 ///
 /// # Shapes
 /// Embeddings `[b, d]`, features `[b, f]`. Parameters: `f x` the sum of widths, and proxies.

@@ -12,13 +12,14 @@ use crate::losses::LossConfig;
 use crate::numerics::normalize;
 use crate::tensor::{Tensor, TensorData};
 
-/// Further members of every class (IAA: Fu et al., Deep Metric Learning with Intra-class Adaptive Augmentation, TMM 2022).
+/// Further members of every class (IAA: Fu et al., Deep Metric Learning with Intra-class Adaptive Augmentation, TMM
+/// 2022).
 ///
-/// Of row `x_i` come `samples` rows of its class, `unit(x_i + sqrt(strength) e)` with `e ~ N(0, Sigma')`, `Sigma'` the diagonal covariance of
-/// the class, blended with its neighbours' where the class is small ([`ClassStatistics`](crate::intra_class::ClassStatistics)); the
-/// base loss takes them for images. Gradients flow into `x_i`, none into the statistics, which are those of training
-/// embeddings as evaluation sees them, refreshed every few epochs. Rows are put back on the unit sphere, where all
-/// embeddings here live (ours).
+/// Of row `x_i` come `samples` rows of its class, `unit(x_i + sqrt(strength) e)` with `e ~ N(0, Sigma')`, `Sigma'`
+/// the diagonal covariance of the class, blended with its neighbours' where the class is small
+/// ([`ClassStatistics`](crate::intra_class::ClassStatistics)); the base loss takes them for images. Gradients flow
+/// into `x_i`, none into the statistics, which are those of training embeddings as evaluation sees them, refreshed
+/// every few epochs. Rows are put back on the unit sphere, where all embeddings here live (ours).
 ///
 /// For losses of any kind but those that pick rows by their place. A miner chooses among all rows.
 ///
@@ -78,8 +79,10 @@ impl EmbeddingAugmentation for ClassCovariance {
         if !(self.strength.is_finite() && self.strength > 0.0) {
             return refuse("class-covariance", "strength", self.strength, "a number above 0");
         }
+        // The settings are checked where the generator of the same name is; here they stand elsewhere.
+        let here = "embedding-augmentation.class-covariance.statistics";
         let statistics = self.statistics.validate();
-        statistics.map_err(|problem| problem.replace("intra-class.generator.class-covariance", "embedding-augmentation.class-covariance.statistics"))
+        statistics.map_err(|problem| problem.replace("intra-class.generator.class-covariance", here))
     }
 
     fn fits(&self, loss: &LossConfig) -> Result<(), String> {

@@ -12,7 +12,8 @@ use crate::losses::{LossConfig, Support};
 use crate::numerics::normalize;
 use crate::tensor::{Bool, Tensor, TensorData};
 
-/// Losses of pairs that do not compare rows by the matrix of distances, which is where hardest pairs enter. A test asks every loss.
+/// Losses of pairs that do not compare rows by the matrix of distances, which is where hardest pairs enter. A test
+/// asks every loss.
 const WITHOUT_MATRIX: &[&str] = &[
     "angular",
     "centroid-triplet",
@@ -22,15 +23,17 @@ const WITHOUT_MATRIX: &[&str] = &[
     "n-pairs",
 ];
 
-/// Embedding Expansion (Ko and Gu, Embedding Expansion: Augmentation in Embedding Space for Deep Metric Learning, CVPR 2020).
+/// Embedding Expansion (Ko and Gu, Embedding Expansion: Augmentation in Embedding Space for Deep Metric Learning,
+/// CVPR 2020).
 ///
-/// Between each pair of members `a`, `b` of a class lie `n` points `unit((k a + (n + 1 - k) b) / (n + 1))`, `k = 1..n`. The distance of a
-/// negative pair `(i, j)` is then that of the *hardest* pair, one end among members and points of class `y_i`, the other
-/// among those of `y_j`: the least distance, or the greatest similarity. Positive pairs are those of the batch, as they were.
-/// Gradients flow through points into the members they lie between.
+/// Between each pair of members `a`, `b` of a class lie `n` points `unit((k a + (n + 1 - k) b) / (n + 1))`, `k =
+/// 1..n`. The distance of a negative pair `(i, j)` is then that of the *hardest* pair, one end among members and
+/// points of class `y_i`, the other among those of `y_j`: the least distance, or the greatest similarity. Positive
+/// pairs are those of the batch, as they were. Gradients flow through points into the members they lie between.
 ///
-/// For losses of pairs or triplets, which compare rows by a matrix of distances. A miner chooses among the rows of the batch;
-/// a negative pair it chose has the distance of the hardest pair of its classes. Losses with proxies are refused.
+/// For losses of pairs or triplets, which compare rows by a matrix of distances. A miner chooses among the rows of
+/// the batch; a negative pair it chose has the distance of the hardest pair of its classes. Losses with proxies are
+/// refused.
 ///
 /// # Shapes
 /// Members and points `[b + g, d]`; with m members of each class `g = b (m - 1) n / 2`. Memory: `(b + g)^2`.

@@ -1,15 +1,17 @@
-//! Samples, points or classes generated in embedding space that enter the *base* loss: one file each, listed once, here.
+//! Samples, points or classes generated in embedding space that enter the *base* loss: one file each, listed once,
+//! here.
 //!
-//! Unlike the generators of [`intra_class`](crate::intra_class), whose samples are ranked, what is generated here counts as
-//! further members, negatives or classes. Nothing has parameters, and nothing is left of it after training. Every draw is a function of the step's
-//! seed, and no embedding is read back to the host.
+//! Unlike the generators of [`intra_class`](crate::intra_class), whose samples are ranked, what is generated here
+//! counts as further members, negatives or classes. Nothing has parameters, and nothing is left of it after training.
+//! Every draw is a function of the step's seed, and no embedding is read back to the host.
 //!
 //! ```text
 //! x [b, d], labels ─► augmentation ─► what the base loss compares [b + generated, d], perhaps with further proxies
 //! ```
 //!
-//! A new augmentation is one file (settings with documented defaults that implement [`EmbeddingAugmentation`], tests) and one
-//! line in the registry below; the section `[embedding-augmentation.NAME]` and its checks follow from that line.
+//! A new augmentation is one file (settings with documented defaults that implement [`EmbeddingAugmentation`], tests)
+//! and one line in the registry below; the section `[embedding-augmentation.NAME]` and its checks follow from that
+//! line.
 
 use std::sync::Arc;
 
@@ -122,7 +124,8 @@ macro_rules! register_augmentations {
             pub use $module::$augmentation;
         )+
 
-        /// The choice of an augmentation with its settings: the section `[embedding-augmentation.NAME]` of a configuration.
+        /// The choice of an augmentation with its settings: the section `[embedding-augmentation.NAME]` of a
+        /// configuration.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub enum EmbeddingAugmentationConfig {
             $(

@@ -12,16 +12,16 @@ use crate::numerics::normalize;
 use crate::state::named_shapes;
 use crate::tensor::{Device, Tensor};
 
-/// Further classes for one step (Gu et al., Proxy Synthesis: Learning with Synthetic Classes for Deep Metric Learning, AAAI
-/// 2021).
+/// Further classes for one step (Gu et al., Proxy Synthesis: Learning with Synthetic Classes for Deep Metric
+/// Learning, AAAI 2021).
 ///
-/// With `t ~ Beta(alpha, alpha)`, drawn once per batch, row `i` and a row `j` of another class give
-/// `x = unit(t x_i + (1 - t) x_j)` of a new class with the proxy `P = unit(t unit(P_{y_i}) + (1 - t) unit(P_{y_j}))`. The base
-/// loss sees batch and synthetic rows against old and synthetic proxies; gradients reach rows and proxies through both.
+/// With `t ~ Beta(alpha, alpha)`, drawn once per batch, row `i` and a row `j` of another class give `x = unit(t x_i +
+/// (1 - t) x_j)` of a new class with the proxy `P = unit(t unit(P_{y_i}) + (1 - t) unit(P_{y_j}))`. The base loss
+/// sees batch and synthetic rows against old and synthetic proxies; gradients reach rows and proxies through both.
 ///
-/// The authors take the next row for `j` and ask for batches in which neighbours differ in class. Here batches hold several
-/// members of a class, so rows are shuffled and `j` is the next row *of another class*; a batch of one class stays as it is. A weight regulariser of the
-/// loss sees the synthetic proxies, too.
+/// The authors take the next row for `j` and ask for batches in which neighbours differ in class. Here batches hold
+/// several members of a class, so rows are shuffled and `j` is the next row *of another class*; a batch of one class
+/// stays as it is. A weight regulariser of the loss sees the synthetic proxies, too.
 ///
 /// For losses with one proxy per class that compare directions, and that keep nothing else over steps.
 ///

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::numerics::log_one_plus_sum_exp;
 use crate::tensor::Tensor;
 
-/// The point loss of SSR (Fu et al., Deep Metric Learning with Self-Supervised Ranking, AAAI 2021); section `[intra-class.point]`, at
-/// work where `intra-class.point-weight` is above 0.
+/// The point loss of SSR (Fu et al., Deep Metric Learning with Self-Supervised Ranking, AAAI 2021); section
+/// `[intra-class.point]`, at work where `intra-class.point-weight` is above 0.
 ///
-/// With `c_j` the similarity of level j to its source: `L = 1/scale * log(1 + sum_j exp(-scale (c_j - threshold)))`: no level,
-/// however strong, leaves its source by more than the threshold.
+/// With `c_j` the similarity of level j to its source: `L = 1/scale * log(1 + sum_j exp(-scale (c_j - threshold)))`:
+/// no level, however strong, leaves its source by more than the threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PointConfig {
