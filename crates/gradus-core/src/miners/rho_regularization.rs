@@ -103,7 +103,7 @@ mod tests {
                 let mined = miner(probability, inner).mine(&input).unwrap();
                 let ((positive, negative), (as_before, before)) = (sides(&mined), sides(&plain));
                 assert_eq!(positive, as_before);
-                assert!(negative.len() == before.len() && negative.len() > 500);
+                assert!(negative.len() == before.len() && negative.len() > 200);
                 let mut swapped = 0;
                 for (now, before) in negative.iter().zip(&before) {
                     assert_eq!(now[0], before[0]);
@@ -111,7 +111,7 @@ mod tests {
                     swapped += usize::from(now != before);
                 }
                 let share = swapped as f64 / negative.len() as f64;
-                assert!((share - probability).abs() < 0.05, "{share} of {probability}");
+                assert!((share - probability).abs() < 0.08, "{share} of {probability}");
                 assert_eq!(miner(probability, inner).mine(&input).unwrap(), mined);
             }
         }
