@@ -167,6 +167,7 @@ fn auxiliary_losses_with_respect_to_embeddings_and_features() {
     ] {
         let function = |x: Tensor<2>, features: Tensor<2>| {
             let module = config.init(&AuxiliaryShape {
+                dim: DIM,
                 features: FEATURES,
                 classes: CLASSES,
                 loss: &loss,
@@ -176,6 +177,7 @@ fn auxiliary_losses_with_respect_to_embeddings_and_features() {
             let input = AuxiliaryInput {
                 embeddings: x,
                 features: Some(features),
+                proxies: None,
                 labels: &labels,
                 mined: None,
                 seed: 5,
@@ -195,6 +197,7 @@ fn auxiliary_losses_with_respect_to_embeddings_and_features() {
     // What they teach, with respect to the pupil.
     let function = |x: Tensor<2>, features: Tensor<2>| {
         let module = s2sd(true, 5.0).init(&AuxiliaryShape {
+            dim: DIM,
             features: FEATURES,
             classes: CLASSES,
             loss: &loss,
@@ -204,6 +207,7 @@ fn auxiliary_losses_with_respect_to_embeddings_and_features() {
         let input = AuxiliaryInput {
             embeddings: x,
             features: Some(features.without_autodiff().autodiff()),
+            proxies: None,
             labels: &labels,
             mined: None,
             seed: 5,
@@ -220,6 +224,33 @@ fn auxiliary_losses_with_respect_to_embeddings_and_features() {
     );
 }
 
+#[test]
+fn nir_with_respect_to_embeddings_and_proxies() {
+    let labels: Arc<[u32]> = LABELS.into();
+    let device = device();
+    let function = |x: Tensor<2>, proxies: Tensor<2>| {
+        let module = AuxiliaryConfig::Nir(Default::default()).init(&AuxiliaryShape {
+            dim: DIM,
+            features: FEATURES,
+            classes: CLASSES,
+            loss: &LossConfig::default(),
+            seed: 3,
+            device: &device,
+        });
+        let input = AuxiliaryInput {
+            embeddings: x,
+            features: None,
+            proxies: Some(proxies),
+            labels: &labels,
+            mined: None,
+            seed: 5,
+        };
+        (module.forward(&input).unwrap(), None)
+    };
+    let points = [draw(ROWS * DIM, 1), draw(CLASSES * DIM, 2)];
+    check("nir", &function, [&points[0], &points[1]], [DIM, DIM], [true, true]);
+}
+
 /// Moments are constants to the gradient of MDR: a momentum near 1 makes the differences see them so.
 #[test]
 fn mdr_with_respect_to_embeddings_and_levels() {
@@ -230,6 +261,7 @@ fn mdr_with_respect_to_embeddings_and_levels() {
     let input = |embeddings: Tensor<2>| AuxiliaryInput {
         embeddings,
         features: None,
+        proxies: None,
         labels: &labels,
         mined: None,
         seed: 5,
@@ -242,6 +274,7 @@ fn mdr_with_respect_to_embeddings_and_levels() {
             ..Default::default()
         };
         let module = config.init(&AuxiliaryShape {
+            dim: DIM,
             features: FEATURES,
             classes: CLASSES,
             loss: &LossConfig::default(),

@@ -323,6 +323,7 @@ const RIVALS: &[&[&str]] = &[
     &["auxiliary-loss=mdr"],
     &["auxiliary-loss=metrix"],
     &["auxiliary-loss.s2sd.widths=[16, 24]"],
+    &["auxiliary-loss=nir"],
     &["loss=triplet-margin", "miner=rho-regularization"],
 ];
 

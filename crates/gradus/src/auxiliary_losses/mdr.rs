@@ -143,6 +143,7 @@ mod tests {
     fn module(config: &MdrConfig) -> Mdr {
         let device = Device::flex().autodiff();
         config.init(&AuxiliaryShape {
+            dim: 4,
             features: 4,
             classes: 2,
             loss: &LossConfig::default(),
@@ -158,6 +159,7 @@ mod tests {
         let loss = module.forward(&AuxiliaryInput {
             embeddings: x.require_grad(),
             features: None,
+            proxies: None,
             labels: &labels,
             mined: None,
             seed: 0,

@@ -168,6 +168,7 @@ mod tests {
             metrix.forward(&AuxiliaryInput {
                 embeddings: Tensor::from_data(TensorData::new(x.clone(), [6, 4]), &device),
                 features: None,
+                proxies: None,
                 labels,
                 mined: None,
                 seed: 5,

@@ -26,6 +26,8 @@ pub struct AuxiliaryInput<'a> {
     /// The pooled features they come from, `[b, f]`, for losses that [ask for
     /// them](AuxiliaryLossConfig::NEEDS_FEATURES).
     pub features: Option<Tensor<2>>,
+    /// The proxies of the base loss `[classes, d]`, of any norm, where it has one per class.
+    pub proxies: Option<Tensor<2>>,
     /// The class of each row.
     pub labels: &'a Arc<[u32]>,
     /// What was mined of the batch for the base loss.
@@ -37,6 +39,8 @@ pub struct AuxiliaryInput<'a> {
 /// What an auxiliary loss is made for.
 #[derive(Debug)]
 pub struct AuxiliaryShape<'a> {
+    /// Width of the embedding.
+    pub dim: usize,
     /// Width of the pooled features.
     pub features: usize,
     /// Number of training classes.
@@ -241,6 +245,7 @@ macro_rules! register_auxiliary_losses {
 register_auxiliary_losses! {
     Mdr "mdr" => mdr::{MdrConfig, Mdr},
     Metrix "metrix" => metrix::{MetrixConfig, Metrix},
+    Nir "nir" => nir::{NirConfig, Nir},
     S2sd "s2sd" => s2sd::{S2sdConfig, S2sd},
 }
 

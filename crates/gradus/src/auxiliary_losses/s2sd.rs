@@ -242,6 +242,7 @@ mod tests {
                 ..Default::default()
             };
             let module = config.init(&AuxiliaryShape {
+                dim: 4,
                 features: 7,
                 classes: 3,
                 loss: &LossConfig::default(),
@@ -263,6 +264,7 @@ mod tests {
                 .forward(&AuxiliaryInput {
                     embeddings: x.clone(),
                     features: Some(features.clone()),
+                    proxies: None,
                     labels: &labels,
                     mined: None,
                     seed: 0,
@@ -315,6 +317,7 @@ mod tests {
         };
         config.validate().unwrap();
         let module = config.init(&AuxiliaryShape {
+            dim: 4,
             features: 4,
             classes: 2,
             loss: &LossConfig::default(),
@@ -325,6 +328,7 @@ mod tests {
         let value = module.forward(&AuxiliaryInput {
             embeddings: x.clone(),
             features: Some(x.mul_scalar(3.0)),
+            proxies: None,
             labels: &labels,
             mined: None,
             seed: 0,

@@ -31,7 +31,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Self {
+    pub(crate) fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Self {
         // PyTorch's default: both uniform within 1 / sqrt(inputs).
         let bound = 1.0 / (input as f64).sqrt();
         Self {
@@ -40,7 +40,7 @@ impl Linear {
         }
     }
 
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         // Written as (W xᵀ)ᵀ, the gradient of W comes out in the order of W; as x Wᵀ it would come out transposed, and turning it
         // round takes longer than the product.
         let product = self.weight.val().matmul(x.transpose()).transpose();

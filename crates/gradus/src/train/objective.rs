@@ -187,6 +187,7 @@ impl Objective {
                 let loss = auxiliary.forward(&AuxiliaryInput {
                     embeddings: embeddings.clone(),
                     features: embedded.features.map(|features| first(features, batch)),
+                    proxies: model.loss.proxies(),
                     labels: &input.labels,
                     mined: mined.as_ref(),
                     seed: input.seed,

@@ -38,8 +38,13 @@ impl Rates {
             Some(inside) if !embedder.is_trainable(inside) => 0.0,
             Some(inside) if inside.starts_with("trunk") => self.trunk,
             Some(_) => self.head,
-            // The extra heads of an auxiliary loss learn as the model's own does.
-            None if path.starts_with("auxiliary_loss.heads.") => self.head,
+            // The networks of an auxiliary loss learn as the model's own head does.
+            None if ["auxiliary_loss.heads.", "auxiliary_loss.flow."]
+                .iter()
+                .any(|part| path.starts_with(part)) =>
+            {
+                self.head
+            }
             None => self.criterion,
         }
     }

@@ -118,6 +118,7 @@ impl<'a> Trainer<'a> {
         let intra_class = config.intra_class.init(dim, config.seed, &autodiff);
         let auxiliary_loss = config.auxiliary_loss.as_ref().map(|auxiliary| {
             auxiliary.init(&AuxiliaryShape {
+                dim,
                 features: embedder.feature_width(),
                 classes: data.train_classes,
                 loss: &config.loss,
