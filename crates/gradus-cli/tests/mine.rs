@@ -163,11 +163,13 @@ fn bad_input_is_refused_in_words() {
 }
 
 #[test]
-fn lists_show_miners_and_distances() {
+fn lists_show_what_can_be_chosen() {
     for (what, name) in [
         ("miners", "multi-similarity"),
         ("distances", "cosine"),
         ("samplers", "hierarchical"),
+        ("embedding-augmentations", "proxy-synthesis"),
+        ("auxiliary-losses", "s2sd"),
     ] {
         let listed = common::json(&["list", what, "--json"]);
         let entries = listed[what].as_array().unwrap();

@@ -54,6 +54,8 @@ pub mod purpose {
     pub const VALIDATION: u64 = 7;
     /// What random miners choose.
     pub const MINER: u64 = 9;
+    /// What is generated in embedding space for the base loss.
+    pub const AUGMENTED_EMBEDDINGS: u64 = 10;
     /// Episodes of few-shot classification.
     pub const EPISODES: u64 = 20;
     /// Where k-means starts.

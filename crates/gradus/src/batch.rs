@@ -136,6 +136,22 @@ pub struct Comparison {
     pub mined: Option<Mined>,
     /// Seed of what a loss draws at random, such as some triplets per anchor; 0.
     pub seed: u64,
+    /// Points between members of a class, through which anchors that are compared with each other find the hardest negative
+    /// pair of two classes; none.
+    pub inner_points: Option<InnerPoints>,
+}
+
+/// Points generated between the members of a class; see
+/// [`EmbeddingExpansion`](crate::embedding_augmentation::EmbeddingExpansion).
+///
+/// # Shapes
+/// `points` `[points, dim]`, one label per point.
+#[derive(Debug, Clone)]
+pub struct InnerPoints {
+    /// The points.
+    pub points: Tensor<2>,
+    /// The class of each point.
+    pub labels: Arc<[u32]>,
 }
 
 impl Comparison {
@@ -147,6 +163,7 @@ impl Comparison {
             references: None,
             mined: None,
             seed: 0,
+            inner_points: None,
         }
     }
 

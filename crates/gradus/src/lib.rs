@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`models`] | backbones, pooling, embedding head, pretrained weights |
 //! | [`losses`] | supervised metric losses, one file each, and their registry |
+//! | [`embedding_augmentation`] | samples, points or classes generated in embedding space for the base loss |
+//! | [`auxiliary_losses`] | losses beside the base loss, dropped after training |
 //! | [`intra_class`] | the method: gate, generators, projector, ranking loss, anchor loss |
 //! | [`config`] | the typed configuration, presets and overrides |
 //! | [`train`] | the training loop, optimiser, schedule, checkpoints, run folder |
@@ -19,10 +21,12 @@
 //! | [`device`] | the only file that names a backend |
 //! | [`kernels`] | the processor's kernels, checked against plain Burn |
 
+pub mod auxiliary_losses;
 pub mod batch;
 pub mod config;
 pub mod device;
 pub mod distances;
+pub mod embedding_augmentation;
 pub mod initial;
 pub mod intra_class;
 pub mod kernels;

@@ -160,6 +160,10 @@ fn cached_gradients_are_the_plain_ones() {
         ("proxy-anchor", vec!["loss.self-supervised={}"]),
         (
             "proxy-anchor",
+            vec!["embedding-augmentation=proxy-synthesis", "auxiliary-loss=mdr"],
+        ),
+        (
+            "proxy-anchor",
             vec!["loss.contrastive={}", "memory.size=20", "miner=multi-similarity"],
         ),
     ] {
@@ -180,11 +184,7 @@ fn cached_gradients_are_the_plain_ones() {
 
 #[test]
 fn checkpointed_gradients_leave_batch_normalisation_as_it_is() {
-    for extra in [
-        &[][..],
-        &["model.trainable-blocks=2"],
-        &["model.pooling=gem"],
-    ] {
+    for extra in [&[][..], &["model.trainable-blocks=2"], &["model.pooling=gem"]] {
         let with =
             |last: &[&'static str]| train("proxy-anchor", &[&["optimizer.rule.sgd={}"][..], extra, last].concat());
         let (whole, none) = (with(&[]), with(&["train.epochs=0"]));
@@ -339,6 +339,118 @@ fn stored_views_are_drawn_alike_after_an_interruption_and_serve_losses_of_two_vi
     // Each stored view with its own graded augmentations.
     let graded = [&fixed[..], &["intra-class.source=augmentations"]].concat();
     stopped_and_resumed_equals_whole("sgar", &graded, &[(2, 1)]);
+}
+
+/// Every rival of the method, as an arm of a study turns it on.
+const RIVALS: &[&[&str]] = &[
+    &["embedding-augmentation=class-covariance"],
+    &["embedding-augmentation=embedding-expansion", "loss=triplet-margin"],
+    &["embedding-augmentation=proxy-synthesis"],
+    &["auxiliary-loss=mdr"],
+    &["auxiliary-loss=metrix"],
+    &["auxiliary-loss.s2sd.widths=[16, 24]"],
+    &["auxiliary-loss=nir"],
+    &["loss=triplet-margin", "miner=rho-regularization"],
+];
+
+#[test]
+fn rivals_go_on_after_an_interruption_as_if_there_had_been_none() {
+    let frozen = ["model.freeze-trunk=true", "train.feature-cache=none"];
+    for rival in RIVALS {
+        stopped_and_resumed_equals_whole("proxy-anchor", &[&frozen[..], rival].concat(), &[(1, 2), (2, 1)]);
+    }
+    // With a trunk that is trained, where heads and statistics meet images.
+    for rival in [RIVALS[0], RIVALS[5]] {
+        stopped_and_resumed_equals_whole("proxy-anchor", rival, &[(2, 1)]);
+    }
+}
+
+#[test]
+fn rivals_change_what_is_learned() {
+    let frozen = ["model.freeze-trunk=true", "train.feature-cache=none", "train.epochs=1"];
+    for rival in RIVALS {
+        let plain: Vec<&str> = rival.iter().copied().filter(|part| part.starts_with("loss")).collect();
+        let (plain, with) = (
+            train("proxy-anchor", &[&frozen[..], &plain].concat()),
+            train("proxy-anchor", &[&frozen[..], rival].concat()),
+        );
+        assert!(largest_difference(&plain, &with) > 1e-5, "{rival:?}");
+        assert!(with.weights.iter().all(|weight| weight.is_finite()), "{rival:?}");
+    }
+}
+
+#[test]
+fn what_a_rival_does_not_fit_is_refused_by_name() {
+    for (assignments, names) in [
+        (
+            &["embedding-augmentation=proxy-synthesis", "loss=contrastive"][..],
+            ["proxy-synthesis", "loss.contrastive"],
+        ),
+        (
+            &["embedding-augmentation=embedding-expansion"],
+            ["embedding-expansion", "loss.proxy-anchor"],
+        ),
+        (
+            &["embedding-augmentation=class-covariance", "loss=vic-reg"],
+            ["class-covariance", "two views"],
+        ),
+        (
+            &["embedding-augmentation=class-covariance", "loss=n-pairs"],
+            ["class-covariance", "loss.n-pairs"],
+        ),
+        (
+            &[
+                "embedding-augmentation=embedding-expansion",
+                "loss=contrastive",
+                "memory={}",
+            ],
+            ["embedding-expansion", "[memory]"],
+        ),
+        (
+            &["auxiliary-loss=s2sd", "train.gradient-cache=4"],
+            ["auxiliary-loss.s2sd", "train.gradient-cache"],
+        ),
+        (
+            &["auxiliary-loss=s2sd", "loss=vic-reg"],
+            ["auxiliary-loss.s2sd", "vic-reg"],
+        ),
+        (
+            &["auxiliary-loss=s2sd", "loss=contrastive", "memory={}"],
+            ["s2sd", "[memory]"],
+        ),
+        (
+            &["auxiliary-loss.mdr.levels=[]"],
+            ["auxiliary-loss.mdr.levels", "finite"],
+        ),
+        (
+            &["auxiliary-loss.metrix.weight=0"],
+            ["auxiliary-loss.metrix.weight", "above 0"],
+        ),
+        (&["auxiliary-loss=s2d"], ["s2d", "did you mean `s2sd`"]),
+        (
+            &["loss=triplet-margin", "miner.rho-regularization.probability=2"],
+            ["miner.rho-regularization.probability", "between 0 and 1"],
+        ),
+        (
+            &["intra-class.source=members", "intra-class.point-weight=1"],
+            ["point-weight", "members"],
+        ),
+    ] {
+        let mut layers = Overlay::preset("proxy-anchor").unwrap();
+        for assignment in COMMON.iter().chain(assignments) {
+            layers.set(assignment).unwrap();
+        }
+        let message = layers.resolve().unwrap_err().to_string();
+        assert!(
+            names.iter().all(|name| message.contains(name)),
+            "{assignments:?}: {message}"
+        );
+    }
+    let mut layers = Overlay::preset("proxy-anchor").unwrap();
+    layers.set("miner.rho-regularization.miner=batch-hard").unwrap();
+    layers.set("loss=triplet-margin").unwrap();
+    let text = toml::to_string(&layers.resolve().unwrap().miner).unwrap();
+    assert!(text.contains("batch-hard"), "{text}");
 }
 
 #[test]

@@ -665,6 +665,10 @@ pub(crate) enum Listed {
     Regularizers,
     /// Generators of the method
     Generators,
+    /// What is generated in embedding space for the base loss
+    EmbeddingAugmentations,
+    /// Losses beside the base loss
+    AuxiliaryLosses,
     /// Measures of evaluation
     Metrics,
 }

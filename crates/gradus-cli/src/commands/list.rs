@@ -1,7 +1,7 @@
 //! `gradus list`
 
 use gradus::config::presets;
-use gradus::{intra_class, losses, models};
+use gradus::{auxiliary_losses, embedding_augmentation, intra_class, losses, models};
 use gradus_core::data::Layout;
 use gradus_core::distances::DistanceConfig;
 use gradus_core::{evaluation, miners, samplers};
@@ -30,6 +30,8 @@ pub(crate) fn run(arguments: &List) -> Outcome {
         Listed::Reducers => ("reducers", reducers()),
         Listed::Regularizers => ("regularizers", regularizers()),
         Listed::Generators => ("generators", generators()),
+        Listed::EmbeddingAugmentations => ("embedding-augmentations", embedding_augmentations()),
+        Listed::AuxiliaryLosses => ("auxiliary-losses", auxiliary_losses()),
         Listed::Metrics => ("metrics", metrics()),
     };
     if arguments.json {
@@ -169,6 +171,24 @@ fn regularizers() -> Vec<Entry> {
             regularizer.paper.to_owned(),
             defaults,
         )
+    })
+    .collect()
+}
+
+fn embedding_augmentations() -> Vec<Entry> {
+    let info = embedding_augmentation::info().into_iter();
+    info.map(|augmentation| {
+        let paper = format!("{}, {}", augmentation.paper, augmentation.year);
+        entry(augmentation.name, augmentation.summary, paper, augmentation.defaults)
+    })
+    .collect()
+}
+
+fn auxiliary_losses() -> Vec<Entry> {
+    let info = auxiliary_losses::info().into_iter();
+    info.map(|loss| {
+        let paper = format!("{}, {}", loss.paper, loss.year);
+        entry(loss.name, loss.summary, paper, loss.defaults)
     })
     .collect()
 }

@@ -201,6 +201,7 @@ register_miners! {
     Hdc "hdc" => hdc::HdcMiner,
     MultiSimilarity "multi-similarity" => multi_similarity::MultiSimilarityMiner,
     PairMargin "pair-margin" => pair_margin::PairMarginMiner,
+    RhoRegularization "rho-regularization" => rho_regularization::RhoRegularizationMiner,
     TripletMargin "triplet-margin" => triplet_margin::TripletMarginMiner,
     UniformHistogram "uniform-histogram" => uniform_histogram::UniformHistogramMiner,
 }

@@ -10,6 +10,9 @@ use super::{Config, presets};
 const VARIANTS: &[&str] = &[
     "loss",
     "miner",
+    "miner.rho-regularization.miner",
+    "embedding-augmentation",
+    "auxiliary-loss",
     "sampler",
     "sampler.tuples-to-weights.miner",
     "model.backbone",
@@ -26,6 +29,9 @@ const VARIANTS: &[&str] = &[
 const SECTIONS: &[&str] = &[
     "loss",
     "miner",
+    "miner.rho-regularization.miner",
+    "embedding-augmentation",
+    "auxiliary-loss",
     "sampler",
     "sampler.tuples-to-weights.miner",
     "model.backbone",

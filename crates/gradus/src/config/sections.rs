@@ -11,8 +11,11 @@ use gradus_core::miners::MinerConfig;
 use gradus_core::samplers::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::auxiliary_losses::AuxiliaryConfig;
 use crate::device::DeviceConfig;
-use crate::intra_class::IntraClassConfig;
+use crate::embedding_augmentation::EmbeddingAugmentationConfig;
+use crate::intra_class::synthesis::ClassCovarianceConfig;
+use crate::intra_class::{BaseOn, GeneratorConfig, IntraClassConfig};
 use crate::losses::{LossConfig, Support};
 use crate::models::ModelConfig;
 use crate::train::memory::MemoryConfig;
@@ -45,6 +48,12 @@ pub struct Config {
     /// Cross-batch memory the base loss compares batches with (default none).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryConfig>,
+    /// What is generated in embedding space for the base loss (default nothing).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_augmentation: Option<EmbeddingAugmentationConfig>,
+    /// A loss beside the base loss that is dropped after training (default none).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auxiliary_loss: Option<AuxiliaryConfig>,
     /// The method: intra-class ranking.
     pub intra_class: IntraClassConfig,
     /// Who orders the members of a class, where the method ranks members.
@@ -489,6 +498,53 @@ impl Config {
         Ok(())
     }
 
+    /// The class statistics that the run must keep, if any.
+    #[must_use]
+    pub fn class_statistics(&self) -> Option<&ClassCovarianceConfig> {
+        let generator = match &self.intra_class.generator {
+            GeneratorConfig::ClassCovariance(statistics) if self.intra_class.needs_statistics() => Some(statistics),
+            _ => None,
+        };
+        let augmentation = self.embedding_augmentation.as_ref();
+        generator.or_else(|| augmentation.and_then(EmbeddingAugmentationConfig::statistics))
+    }
+
+    /// Checks that what is generated for the base loss fits the rest.
+    fn validate_augmentation(&self, augmentation: &EmbeddingAugmentationConfig) -> Result<(), String> {
+        let name = augmentation.name();
+        augmentation.validate(&self.loss)?;
+        if self.memory.is_some() {
+            return Err(format!(
+                "embedding-augmentation.{name} augments a batch that is compared with itself, but [memory] gives it something \
+                 else to compare with: leave one of the two out"
+            ));
+        }
+        if let Some(MinerConfig::EmbeddingsAlreadyPackagedAsTriplets(_)) = &self.miner
+            && augmentation.adds_rows()
+        {
+            return Err(format!(
+                "embedding-augmentation.{name} adds rows to a batch, but miner.embeddings-already-packaged-as-triplets takes \
+                 batches for triplets, one after the other: leave one of the two out"
+            ));
+        }
+        let Some(statistics) = augmentation.statistics() else {
+            return Ok(());
+        };
+        if self.intra_class.base_on == BaseOn::Projection {
+            return Err(format!(
+                "embedding-augmentation.{name} knows the spread of classes in the embedding, but intra-class.base-on = \
+                 \"projection\" shows the base loss another space: set base-on = \"embedding\""
+            ));
+        }
+        if self.class_statistics() != Some(statistics) {
+            return Err(format!(
+                "embedding-augmentation.{name}.statistics and intra-class.generator.class-covariance ask for different class \
+                 statistics, but a run keeps one: give both the same settings"
+            ));
+        }
+        Ok(())
+    }
+
     /// Checks that loss, miner, memory and sampler fit together.
     fn validate_composition(&self) -> Result<(), String> {
         let (name, accepts) = (self.loss.name(), self.loss.accepts());
@@ -556,6 +612,12 @@ impl Config {
                     miner.name()
                 ));
             }
+        }
+        if let Some(augmentation) = &self.embedding_augmentation {
+            self.validate_augmentation(augmentation)?;
+        }
+        if let Some(auxiliary) = &self.auxiliary_loss {
+            auxiliary.validate(self)?;
         }
         let Some(memory) = &self.memory else { return Ok(()) };
         memory.validate(self.sampler.init(self.seed).batch_size())?;

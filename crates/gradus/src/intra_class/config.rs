@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::anchor::AnchorConfig;
 use super::gate::{GateConfig, GateKind};
 use super::members::MembersConfig;
+use super::point::PointConfig;
 use super::projector::{ProjectorConfig, Relu};
 use super::ranking::{MarginGrowth, RankedPairs, RankingConfig};
 use super::statistics::ClassStatistics;
@@ -49,7 +50,7 @@ pub enum BaseOn {
 
 /// The method; section `[intra-class]`.
 ///
-/// `L = L_base + weight * aggregate over selected samples [anchor_weight L_anchor + ranking_weight L_rank]`.
+/// `L = L_base + weight * aggregate over selected samples [anchor_weight L_anchor + ranking_weight L_rank + point_weight L_point]`.
 ///
 /// The default is the preset [`sgar`](Self::sgar).
 ///
@@ -67,6 +68,8 @@ pub struct IntraClassConfig {
     pub anchor_weight: f64,
     /// Weight of the ranking loss inside. Default 0.9, the paper's.
     pub ranking_weight: f64,
+    /// Weight of the point loss inside, which bounds how far levels are from their source. Default 0; SSR's is 1.
+    pub point_weight: f64,
     /// Number of levels `N`. Default 5, the paper's.
     pub levels: usize,
     /// Intensity of the weakest level; level j has `j * step`. Default 0.3: nearly even cosines to the source.
@@ -91,6 +94,8 @@ pub struct IntraClassConfig {
     pub ranking: RankingConfig,
     /// The anchor loss on generated samples; members have none.
     pub anchor: AnchorConfig,
+    /// The point loss on levels; members have none.
+    pub point: PointConfig,
     /// Ranking of members.
     pub members: MembersConfig,
 }
@@ -110,6 +115,7 @@ impl IntraClassConfig {
             weight: 1.0,
             anchor_weight: 0.9,
             ranking_weight: 0.9,
+            point_weight: 0.0,
             levels: 5,
             step: 0.3,
             source: Source::Synthetic,
@@ -128,6 +134,7 @@ impl IntraClassConfig {
                 ..RankingConfig::default()
             },
             anchor: AnchorConfig::default(),
+            point: PointConfig::default(),
             members: MembersConfig::default(),
         }
     }
@@ -216,6 +223,7 @@ impl IntraClassConfig {
             ("weight", self.weight),
             ("anchor-weight", self.anchor_weight),
             ("ranking-weight", self.ranking_weight),
+            ("point-weight", self.point_weight),
         ] {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(format!(
@@ -236,7 +244,15 @@ impl IntraClassConfig {
         self.generator.validate()?;
         self.ranking.validate()?;
         self.anchor.validate()?;
+        self.point.validate()?;
         self.members.validate()?;
+        if self.point_weight > 0.0 && self.source == Source::Members {
+            return Err(format!(
+                "intra-class.point-weight is {} but intra-class.source is \"members\": the point loss holds levels at the sample they \
+                 come from, and members come from none; set point-weight = 0",
+                self.point_weight
+            ));
+        }
         if self.base_on == BaseOn::Projection && !self.projector.enabled {
             return Err(
                 "intra-class.base-on is \"projection\" but intra-class.projector.enabled is false: there is no \
@@ -309,7 +325,8 @@ impl IntraClassConfig {
     /// Whether anything is ranked or anchored at all.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        let inside = self.ranking_weight > 0.0 || (self.anchor_weight > 0.0 && self.ranks_levels());
+        let of_levels = self.anchor_weight > 0.0 || self.point_weight > 0.0;
+        let inside = self.ranking_weight > 0.0 || (of_levels && self.ranks_levels());
         self.source != Source::None && self.weight > 0.0 && inside
     }
 

@@ -22,16 +22,18 @@
 //! | [`projector`] | `q`, used only in training |
 //! | [`ranking`] | order of the levels |
 //! | [`anchor`] | the outermost level stays inside the class |
+//! | [`point`] | every level stays recognisable as its source |
 //! | [`members`] | ranking of real members in the order of a teacher |
 //! | [`statistics`] | means and variances of the training classes |
 //!
 //! The ranking part needs no label: with the gate open and no anchor loss, classes are never looked at.
 
 pub mod anchor;
-mod arithmetic;
+pub(crate) mod arithmetic;
 pub mod config;
 pub mod gate;
 pub mod members;
+pub mod point;
 pub mod projector;
 pub mod ranking;
 pub mod statistics;
@@ -42,6 +44,7 @@ pub use anchor::AnchorConfig;
 pub use config::{Aggregate, BaseOn, IntraClassConfig, Source};
 pub use gate::{GateConfig, GateKind};
 pub use members::{MembersConfig, MembersMode};
+pub use point::PointConfig;
 pub use projector::{Projector, ProjectorConfig, Relu};
 pub use ranking::{MarginGrowth, RankedPairs, RankingConfig, Sides};
 pub use statistics::ClassStatistics;

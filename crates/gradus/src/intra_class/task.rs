@@ -172,6 +172,8 @@ impl IntraClass {
 
         let weights = self.row_weights(&selected, input);
         let ranking = (config.ranking.loss(similarities.clone()) * weights.clone()).sum();
+        let point =
+            (config.point_weight > 0.0).then(|| (config.point.loss(similarities.clone()) * weights.clone()).sum());
         let anchor = proxies.filter(|_| anchored).map(|proxies| {
             let proxies = self.project(proxies);
             // Only rectification after the norm leaves rows that are not of unit norm.
@@ -196,7 +198,11 @@ impl IntraClass {
         let count = selected.clone().sum();
         let share = |rows: Tensor<2>| Some((rows * selected.clone()).sum() / count.clone().clamp_min(1.0));
         let (misordered, margin_met) = (share(misordered), share(margin_met));
-        self.output(input, ranking, anchor, count, misordered, margin_met)
+        let mut output = self.output(input, ranking, anchor, count, misordered, margin_met);
+        if let Some(point) = point {
+            output.loss = output.loss + point.mul_scalar(config.weight * config.point_weight);
+        }
+        output
     }
 
     fn rank_members(&self, input: &IntraClassInput<'_>) -> IntraClassOutput {

@@ -46,7 +46,7 @@ mod rows;
 mod softmax;
 mod terms;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unreduced;
 mod view;
 
@@ -62,7 +62,7 @@ pub use view::View;
 
 use crate::batch::{Comparison, EmbeddingBatch};
 use crate::distances::DistanceConfig;
-use crate::tensor::{Device, Module, Tensor};
+use crate::tensor::{Device, Module, ModuleMapper, Param, Tensor};
 
 /// A loss on embeddings and labels; it holds its own parameters (proxies, boundaries), so it is a module.
 ///
@@ -592,6 +592,38 @@ impl Loss {
                 base: self.base.with_inner_proxies(&proxies),
                 composition: self.composition,
             },
+        }
+    }
+
+    /// The same loss with further classes after its own, one for each of the proxies `[further, dim]`, which may be tracked
+    /// tensors: a loss for one step, whose gradients reach the parameters of this one.
+    ///
+    /// # Panics
+    /// If the loss does not have one proxy per class and no other parameter.
+    #[must_use]
+    pub fn with_further_classes(&self, proxies: Tensor<2>) -> Self {
+        struct Extend(Tensor<2>);
+        impl ModuleMapper for Extend {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let mut shape = param.dims();
+                let [further, dim] = self.0.dims();
+                let own = param.val().reshape([shape[0], dim]);
+                shape[0] += further;
+                // Not a leaf, so that gradients go on to the rows it is made of.
+                Param::initialized(param.id, Tensor::cat(vec![own, self.0.clone()], 0).reshape(shape))
+            }
+        }
+        assert!(
+            self.composition.proxies_per_class == Some(1),
+            "the loss {} does not have one proxy per class",
+            self.composition.name
+        );
+        let [further, _] = proxies.dims();
+        let mut composition = self.composition.clone();
+        composition.classes = composition.classes.map(|classes| classes + further);
+        Self {
+            base: self.base.clone().map(&mut Extend(proxies)),
+            composition,
         }
     }
 

@@ -9,17 +9,9 @@ use crate::tensor::{Bool, Int, Tensor, TensorData};
 
 /// The weights of all pairs, whatever was mined.
 pub(super) fn all_pairs(view: &View<'_>) -> PairWeights {
-    let Comparison {
-        anchors,
-        references,
-        seed,
-        ..
-    } = view.comparison();
     let all = Comparison {
-        anchors: anchors.clone(),
-        references: references.clone(),
         mined: None,
-        seed: *seed,
+        ..view.comparison().clone()
     };
     all.pairs()
 }

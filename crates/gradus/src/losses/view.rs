@@ -3,6 +3,7 @@
 use super::terms::{self, TripletChoice};
 use crate::batch::{Comparison, PairWeights};
 use crate::distances::{self, DistanceConfig};
+use crate::embedding_augmentation::embedding_expansion::hardest_distances;
 use crate::tensor::{Bool, Tensor, TensorData};
 
 /// A comparison that is not empty, and the distance to compare by.
@@ -43,9 +44,17 @@ impl View<'_> {
         self.comparison.is_within()
     }
 
-    /// Distances (or similarities) between anchors and references, `[anchors, references]`.
+    /// Distances (or similarities) between anchors and references, `[anchors, references]`. With inner points those of
+    /// negative pairs are of the hardest pair of their classes.
     #[must_use]
     pub fn distances(&self) -> Tensor<2> {
+        if let (Some(inner), Some(classes), true) = (
+            &self.comparison.inner_points,
+            self.comparison.anchors.labels.classes(),
+            self.is_within(),
+        ) {
+            return hardest_distances(self.distance, self.anchors(), classes, inner);
+        }
         let references = self.comparison.references.as_ref();
         distances::matrix(
             self.distance,

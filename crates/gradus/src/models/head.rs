@@ -33,7 +33,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Self {
+    pub(crate) fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Self {
         // PyTorch's default: both uniform within 1 / sqrt(inputs).
         let bound = 1.0 / (input as f64).sqrt();
         Self {
@@ -42,7 +42,7 @@ impl Linear {
         }
     }
 
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         linear(x, self.weight.val(), self.bias.val())
     }
 }

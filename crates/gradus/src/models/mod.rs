@@ -24,7 +24,7 @@ pub mod weights;
 pub use backbones::{BACKBONES, BackboneConfig, BackboneInfo, IMAGENET_NORMALISATION, Normalisation};
 pub use convolutions::{Convolution, convolutions};
 pub use embedder::{Embedder, HeadStart, ModelConfig};
-pub use head::HeadConfig;
+pub use head::{Head, HeadConfig};
 pub use layers::Mode;
 pub use pooling::Pooling;
 pub use weights::{WeightsInfo, read_info};

@@ -35,6 +35,11 @@ impl RunningStatistic {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Replaces the value.
+    pub fn replace(&self, new: Tensor<1>) {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = new.without_autodiff();
+    }
+
     /// Replaces the value by `(1 - momentum) * value + momentum * observed` (PyTorch's convention of momentum).
     pub fn update(&self, observed: Tensor<1>, momentum: f64) {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,9 @@ use gradus_core::relations::Labels;
 use super::embed::to_host;
 use super::error::TrainError;
 use super::memory::Memory;
+use crate::auxiliary_losses::{AuxiliaryInput, AuxiliaryLoss, AuxiliaryModule};
 use crate::batch::{Comparison, EmbeddingBatch, ItemSet};
+use crate::embedding_augmentation::{AugmentationInput, Augmented, EmbeddingAugmentationConfig};
 use crate::intra_class::{ClassStatistics, IntraClass, IntraClassInput};
 use crate::losses::Loss;
 use crate::models::{Embedder, Mode};
@@ -24,6 +26,8 @@ pub struct MetricModel {
     pub loss: Loss,
     /// Projector and learned directions of the method.
     pub intra_class: IntraClass,
+    /// A loss beside the base loss.
+    pub auxiliary_loss: Option<AuxiliaryLoss>,
 }
 
 /// Rows on their way into the network.
@@ -73,6 +77,16 @@ impl NetworkInput {
         }
     }
 
+    /// The same, with the pooled features `[rows, features]` they come from.
+    #[must_use]
+    pub fn embed_with_features(&self, embedder: &Embedder) -> (Tensor<2>, Tensor<2>) {
+        let features = match self {
+            Self::Images(images) => embedder.features(images.clone(), Mode::Train),
+            Self::Features(features) => features.clone(),
+        };
+        (embedder.head(features.clone()), features)
+    }
+
     /// The same rows outside autodiff.
     #[must_use]
     pub fn without_autodiff(&self) -> Self {
@@ -99,6 +113,8 @@ pub struct Embedded {
     pub rows: Tensor<2>,
     /// `[rows * levels, dim]`
     pub graded: Option<Tensor<2>>,
+    /// The pooled features of the rows, `[rows, features]`, where the auxiliary loss looks at them.
+    pub features: Option<Tensor<2>>,
 }
 
 /// How a batch goes through the network and its gradients come back.
@@ -130,6 +146,8 @@ pub struct StepInput<'a> {
     pub statistics: Option<&'a ClassStatistics>,
     /// Who chooses the pairs or triplets the base loss looks at.
     pub miner: Option<&'a MinerConfig>,
+    /// What is generated in embedding space for the base loss.
+    pub augmentation: Option<&'a EmbeddingAugmentationConfig>,
     /// What the batch is compared with beside itself.
     pub memory: Option<&'a mut Memory>,
     /// How the batch goes through the network.
@@ -165,7 +183,7 @@ impl Objective {
         let batch = input.labels.len();
         let [rows, _] = embedded.rows.dims();
         let base_rows = model.intra_class.base_input(embedded.rows.clone());
-        let base = base_loss(model, base_rows, input)?;
+        let Base { loss: base, mined } = base_loss(model, base_rows, input)?;
 
         // Ranking inside classes looks at the first view of every item.
         let first = |rows: Tensor<2>, length: usize| {
@@ -187,7 +205,24 @@ impl Objective {
             statistics: input.statistics,
             seed: input.seed,
         });
-        let loss = base.clone() + intra_class.loss;
+        let auxiliary = match &model.auxiliary_loss {
+            None => None,
+            Some(auxiliary) => {
+                let loss = auxiliary.forward(&AuxiliaryInput {
+                    embeddings: embeddings.clone(),
+                    features: embedded.features.map(|features| first(features, batch)),
+                    proxies: model.loss.proxies(),
+                    labels: &input.labels,
+                    mined: mined.as_ref(),
+                    seed: input.seed,
+                });
+                Some(loss.map_err(TrainError::Config)?)
+            }
+        };
+        let mut loss = base.clone() + intra_class.loss;
+        if let Some(auxiliary) = &auxiliary {
+            loss = loss + auxiliary.clone();
+        }
         let (loss_value, base_value) = (scalar(loss.clone())?, scalar(base)?);
         if !loss_value.is_finite() {
             return Err(TrainError::NotFinite {
@@ -196,60 +231,92 @@ impl Objective {
             });
         }
         let values = intra_class.report.values().into_iter();
+        let auxiliary = auxiliary.map(scalar).transpose()?.map(|value| ("auxiliary", value));
         Ok(Self {
             loss,
             report: StepReport {
                 loss: loss_value,
                 base: base_value,
-                values: values.map(|(name, value)| (name.to_owned(), value)).collect(),
+                values: values
+                    .chain(auxiliary)
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
                 embeddings: embeddings.without_autodiff(),
             },
         })
     }
 }
 
-/// The base loss: of the batch, of two views of it, or of the batch against the memory.
-fn base_loss(model: &MetricModel, rows: Tensor<2>, input: &mut StepInput<'_>) -> Result<Tensor<1>, TrainError> {
+/// The base loss `[1]`, and what was mined for it.
+struct Base {
+    loss: Tensor<1>,
+    mined: Option<Mined>,
+}
+
+/// The base loss: of the batch, augmented where the run says so, of two views of it, or of the batch against the memory.
+fn base_loss(model: &MetricModel, rows: Tensor<2>, input: &mut StepInput<'_>) -> Result<Base, TrainError> {
     let batch = input.labels.len();
     let [all, _] = rows.dims();
     let labelled = |rows: Tensor<2>| ItemSet::new(rows, Labels::Classes(Arc::clone(&input.labels)));
     if all > batch {
         let (first, second) = (rows.clone().narrow(0, 0, batch), rows.narrow(0, batch, batch));
         let views = Comparison::with_references(labelled(first), labelled(second));
-        return loss_of(model, views, input.miner, input.seed);
+        return loss_of(&model.loss, views, input.miner, input.seed);
+    }
+    if let Some(augmentation) = input.augmentation {
+        let Augmented { comparison, loss } = augmentation.augment(&AugmentationInput {
+            embeddings: rows,
+            labels: &input.labels,
+            loss: &model.loss,
+            statistics: input.statistics,
+            seed: input.seed,
+        });
+        return loss_of(
+            loss.as_ref().unwrap_or(&model.loss),
+            comparison,
+            input.miner,
+            input.seed,
+        );
     }
     let within = Comparison::within(labelled(rows.clone()));
     let Some(memory) = &mut input.memory else {
-        return loss_of(model, within, input.miner, input.seed);
+        return loss_of(&model.loss, within, input.miner, input.seed);
     };
     let detached = rows.clone().without_autodiff();
     let device = detached.device();
     memory.store(&to_host(detached)?, &input.labels, &input.items);
     let Some(references) = memory.references(&device) else {
-        return loss_of(model, within, input.miner, input.seed);
+        return loss_of(&model.loss, within, input.miner, input.seed);
     };
     let anchors = labelled(rows).with_ids(Arc::clone(&input.items));
     let against = Comparison::with_references(anchors, references);
-    let loss = loss_of(model, against, input.miner, input.seed)?;
+    let base = loss_of(&model.loss, against, input.miner, input.seed)?;
     let weight = memory.batch_weight();
     if weight == 0.0 {
-        return Ok(loss);
+        return Ok(base);
     }
-    Ok(loss + loss_of(model, within, input.miner, input.seed)?.mul_scalar(weight))
+    let own = loss_of(&model.loss, within, input.miner, input.seed)?;
+    Ok(Base {
+        loss: base.loss + own.loss.mul_scalar(weight),
+        mined: own.mined,
+    })
 }
 
 fn loss_of(
-    model: &MetricModel,
+    loss: &Loss,
     mut comparison: Comparison,
     miner: Option<&MinerConfig>,
     seed: u64,
-) -> Result<Tensor<1>, TrainError> {
+) -> Result<Base, TrainError> {
     if let Some(miner) = miner {
         comparison.mined = Some(mine(miner, &comparison, derive(seed, &[purpose::MINER]))?);
     }
     let comparison = comparison.with_seed(seed);
-    model.loss.check(&comparison).map_err(TrainError::Config)?;
-    Ok(model.loss.forward(&comparison)) // [1]
+    loss.check(&comparison).map_err(TrainError::Config)?;
+    Ok(Base {
+        loss: loss.forward(&comparison), // [1]
+        mined: comparison.mined,
+    })
 }
 
 /// What a miner chooses of a comparison; embeddings are read back for it.

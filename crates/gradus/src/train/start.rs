@@ -37,19 +37,11 @@ pub fn principal_head(model: MetricModel, features: &EmbeddingSet) -> Result<Met
             -product as f32
         })
         .collect();
-    let MetricModel {
-        embedder,
-        loss,
-        intra_class,
-    } = model;
+    let MetricModel { embedder, .. } = model;
     let embedder = embedder
         .set_linear_head(&pca.components, &bias)
         .map_err(|error| TrainError::Config(error.to_string()))?;
-    Ok(MetricModel {
-        embedder,
-        loss,
-        intra_class,
-    })
+    Ok(MetricModel { embedder, ..model })
 }
 
 /// Puts the proxies of the loss, if it has any, at the normalised class means of the embeddings.
@@ -63,6 +55,13 @@ pub fn class_mean_proxies(
     if !model.loss.has_proxies() {
         return model;
     }
+    let loss = model.loss.with_proxies(class_means(embeddings, classes, device));
+    MetricModel { loss, ..model }
+}
+
+/// The normalised class means of embeddings, `[classes, dim]`.
+#[must_use]
+pub fn class_means(embeddings: &EmbeddingSet, classes: usize, device: &Device) -> Tensor<2> {
     let dim = embeddings.dim;
     let mut means = vec![0f64; classes * dim];
     for (row, &label) in embeddings.values.chunks_exact(dim).zip(&embeddings.labels) {
@@ -76,15 +75,5 @@ pub fn class_mean_proxies(
         mean.iter_mut().for_each(|value| *value /= norm);
     }
     let values: Vec<f32> = means.into_iter().map(|value| value as f32).collect();
-    let proxies = Tensor::from_data(TensorData::new(values, [classes, dim]), device);
-    let MetricModel {
-        embedder,
-        loss,
-        intra_class,
-    } = model;
-    MetricModel {
-        embedder,
-        loss: loss.with_proxies(proxies),
-        intra_class,
-    }
+    Tensor::from_data(TensorData::new(values, [classes, dim]), device)
 }

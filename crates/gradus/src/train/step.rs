@@ -16,7 +16,7 @@ pub struct Rates {
     pub trunk: f64,
     /// Pooling and head.
     pub head: f64,
-    /// Proxies, projector, learned directions.
+    /// Proxies, projector, learned directions, levels.
     pub criterion: f64,
 }
 
@@ -37,6 +37,13 @@ impl Rates {
             Some(inside) if !embedder.is_trainable(inside) => 0.0,
             Some(inside) if inside.starts_with("trunk") => self.trunk,
             Some(_) => self.head,
+            // The networks of an auxiliary loss learn as the model's own head does.
+            None if ["auxiliary_loss.heads.", "auxiliary_loss.flow."]
+                .iter()
+                .any(|part| path.starts_with(part)) =>
+            {
+                self.head
+            }
             None => self.criterion,
         }
     }
@@ -73,8 +80,16 @@ pub fn gradients(
         Way::Blocks => checkpointing::backward(model, &mut input)?,
         Way::Workers(devices) => workers::backward(model, &devices, &mut input)?,
         Way::Whole => {
+            let (rows, features) = match &model.auxiliary_loss {
+                Some(auxiliary) if auxiliary.needs_features() => {
+                    let (rows, features) = input.seen.rows.embed_with_features(&model.embedder);
+                    (rows, Some(features))
+                }
+                _ => (input.seen.rows.embed(&model.embedder), None),
+            };
             let embedded = Embedded {
-                rows: input.seen.rows.embed(&model.embedder),
+                rows,
+                features,
                 graded: input.seen.graded.as_ref().map(|graded| graded.embed(&model.embedder)),
             };
             let objective = Objective::of(model, embedded, &mut input)?;

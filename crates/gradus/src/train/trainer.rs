@@ -26,8 +26,9 @@ use super::run_folder::RunFolder;
 use super::step::{self, Pending, Rates};
 use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
+use crate::auxiliary_losses::{AuxiliaryModule, AuxiliaryShape};
 use crate::config::{Config, ProxyStart, TeacherKind};
-use crate::intra_class::{ClassStatistics, GeneratorConfig};
+use crate::intra_class::ClassStatistics;
 use crate::losses::Support;
 use crate::models::backbones::Trunk;
 use crate::models::{Embedder, HeadConfig, HeadStart};
@@ -126,10 +127,21 @@ impl<'a> Trainer<'a> {
         let dim = embedder.dim();
         let loss = config.loss.init(dim, data.train_classes, config.seed, &autodiff);
         let intra_class = config.intra_class.init(dim, config.seed, &autodiff);
+        let auxiliary_loss = config.auxiliary_loss.as_ref().map(|auxiliary| {
+            auxiliary.init(&AuxiliaryShape {
+                dim,
+                features: embedder.feature_width(),
+                classes: data.train_classes,
+                loss: &config.loss,
+                seed: config.seed,
+                device: &autodiff,
+            })
+        });
         let model = MetricModel {
             embedder,
             loss,
             intra_class,
+            auxiliary_loss,
         };
         let checkpoint = if resume { checkpoint::load_latest(&run)? } else { None };
         run.continue_events(checkpoint.as_ref().map_or(0, |(position, _)| position.events))?;
@@ -145,12 +157,7 @@ impl<'a> Trainer<'a> {
             average: None,
             trunk: None,
             teacher: None,
-            statistics: match &config.intra_class.generator {
-                GeneratorConfig::ClassCovariance(options) if config.intra_class.needs_statistics() => {
-                    Some(ClassStatistics::new(options))
-                }
-                _ => None,
-            },
+            statistics: config.class_statistics().map(ClassStatistics::new),
             memory: config.memory.clone().map(Memory::new),
             way,
             pending: None,
@@ -194,6 +201,10 @@ impl<'a> Trainer<'a> {
                 let embeddings = self.head_of(&model.embedder, &features)?;
                 let device = self.device.clone().autodiff();
                 model = start::class_mean_proxies(model, &embeddings, self.data.train_classes, &device);
+                if let Some(auxiliary) = model.auxiliary_loss.take() {
+                    let started = auxiliary.started(&features, self.data.train_classes);
+                    model.auxiliary_loss = Some(started.map_err(TrainError::Device)?);
+                }
             }
         }
         if self.config.intra_class.needs_teacher() {
@@ -493,6 +504,7 @@ impl<'a> Trainer<'a> {
                 teacher,
                 statistics: self.statistics.as_ref(),
                 miner: self.config.miner.as_ref(),
+                augmentation: self.config.embedding_augmentation.as_ref(),
                 memory: self.memory.as_mut(),
                 way: self.way.clone(),
                 seed: derive(
@@ -639,7 +651,10 @@ impl<'a> Trainer<'a> {
 
     /// Class means and variances for the generators that need them, every few epochs.
     fn refresh_statistics(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let every = self.config.intra_class.statistics_every().max(1);
+        let every = self
+            .config
+            .class_statistics()
+            .map_or(1, |statistics| statistics.refresh_epochs);
         if self.statistics.is_none() || self.position.step > 0 || !epoch.is_multiple_of(every) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use gradus::intra_class::IntraClassConfig;
 use gradus::losses::LossConfig;
 use gradus::state::named_shapes;
-use gradus::train::objective::{MetricModel, NetworkInput, Seen, StepInput};
+use gradus::train::objective::{MetricModel, NetworkInput, Seen, StepInput, Way};
 use gradus::train::optimizer::{AdamW, Clipping, Optimizer, UpdateRule};
 use gradus::train::step::{Pending, Rates, gradients, update};
 use gradus_core::random::{self, Rng};
@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &BenchTrainStep) -> Outcome {
     let mut model = MetricModel {
         loss: loss.init(WIDTH, CLASSES, seed, &network.device),
         intra_class: IntraClassConfig::disabled().init(WIDTH, seed, &network.device),
+        auxiliary_loss: None,
         embedder: network.embedder,
     };
     let parameters: usize = named_shapes(&model)
@@ -62,8 +63,9 @@ pub(crate) fn run(arguments: &BenchTrainStep) -> Outcome {
             teacher: None,
             statistics: None,
             miner: None,
+            augmentation: None,
             memory: None,
-            rows_per_pass: None,
+            way: Way::Whole,
             seed,
         };
         let started = Instant::now();

@@ -37,7 +37,7 @@ impl Default for ClassCovarianceConfig {
 }
 
 impl ClassCovarianceConfig {
-    pub(super) fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> Result<(), String> {
         if self.refresh_epochs == 0 {
             return Err("intra-class.generator.class-covariance.refresh-epochs is 0: expected at least 1".to_owned());
         }

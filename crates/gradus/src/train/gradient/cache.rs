@@ -32,6 +32,8 @@ pub(in super::super) fn backward(
     let embedded = Embedded {
         rows: embeddings.clone(),
         graded: graded.clone(),
+        // An auxiliary loss that looks at features is refused together with gradient caching.
+        features: None,
     };
     let objective = Objective::of(model, embedded, input)?;
     let mut slopes = objective.loss.backward();
