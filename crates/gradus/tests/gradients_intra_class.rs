@@ -283,7 +283,12 @@ fn augmentations() {
 
 #[test]
 fn members() {
-    for mode in [MembersMode::Pairwise, MembersMode::Listwise, MembersMode::All] {
+    for mode in [
+        MembersMode::Pairwise,
+        MembersMode::Listwise,
+        MembersMode::All,
+        MembersMode::Correlation,
+    ] {
         let members = MembersConfig {
             mode,
             ..Default::default()

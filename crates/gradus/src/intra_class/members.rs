@@ -20,6 +20,9 @@ pub enum MembersMode {
     Listwise,
     /// The distribution of similarities over the whole batch, whatever the class.
     All,
+    /// The linear correlation of the similarities over the members of the class: their order and proportions, not their size, so
+    /// that a class may still be drawn together.
+    Correlation,
 }
 
 /// Ranking of members; section `[intra-class.members]`.
@@ -28,7 +31,9 @@ pub enum MembersMode {
 /// - `pairwise`: over pairs with `t_p > t_q`, `v_pq = s_q - s_p + margin_scale (t_p - t_q)`,
 ///   `L(i) = 1/scale * log(1 + sum exp(scale * v_pq))`;
 /// - `listwise` and `all`: `L(i) = KL(softmax(t / T) || softmax(s / T))`, over the other members of the class or over
-///   the whole rest of the batch.
+///   the whole rest of the batch;
+/// - `correlation`: `L(i) = 1 - cov(s, t) / sqrt((var(s) + 1e-6) (var(t) + 1e-6))` over the other members of the class (Pearson's
+///   correlation, as between teacher and student in Huang et al., Knowledge Distillation from a Stronger Teacher, NeurIPS 2022).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MembersConfig {
@@ -76,7 +81,9 @@ fn partners(mode: MembersMode, labels: &[u32], shuffled: bool, seed: u64, like: 
     let classes = rows_by_label(labels);
     let width = match mode {
         MembersMode::All => rows,
-        MembersMode::Pairwise | MembersMode::Listwise => classes.values().map(Vec::len).max().unwrap_or(0),
+        MembersMode::Pairwise | MembersMode::Listwise | MembersMode::Correlation => {
+            classes.values().map(Vec::len).max().unwrap_or(0)
+        }
     };
     let width = width.saturating_sub(1).max(1);
     let everyone: Vec<usize> = (0..rows).collect();
@@ -87,7 +94,9 @@ fn partners(mode: MembersMode, labels: &[u32], shuffled: bool, seed: u64, like: 
     for (row, label) in labels.iter().enumerate() {
         let candidates = match mode {
             MembersMode::All => &everyone,
-            MembersMode::Pairwise | MembersMode::Listwise => classes.get(label).unwrap_or(&everyone),
+            MembersMode::Pairwise | MembersMode::Listwise | MembersMode::Correlation => {
+                classes.get(label).unwrap_or(&everyone)
+            }
         };
         let others: Vec<usize> = candidates.iter().copied().filter(|&other| other != row).collect();
         let mut dealt = others.clone();
@@ -141,11 +150,16 @@ impl MembersConfig {
                     counts: Some(counts),
                 }
             }
-            MembersMode::Listwise => {
+            MembersMode::Listwise | MembersMode::Correlation => {
                 let outside = student.clone().without_autodiff();
                 let (_, counts) = self.pairwise(outside, teacher.clone(), partners.present.clone(), scale);
+                let loss = if self.mode == MembersMode::Listwise {
+                    self.divergence(student, teacher, partners.present)
+                } else {
+                    uncorrelated(student, teacher, partners.present)
+                };
                 MembersRows {
-                    loss: self.divergence(student, teacher, partners.present),
+                    loss,
                     eligible,
                     counts: Some(counts),
                 }
@@ -220,6 +234,26 @@ impl MembersConfig {
     }
 }
 
+/// Added to a variance of similarities, so that a class in one point has a finite gradient.
+const VARIANCE_FLOOR: f64 = 1e-6;
+
+/// One minus Pearson's correlation of every row over the present columns, `[n, 1]`; zero where there are fewer than two.
+fn uncorrelated(student: Tensor<2>, teacher: Tensor<2>, present: Tensor<2, Bool>) -> Tensor<2> {
+    let mask = ones_where(present, &student.clone().without_autodiff());
+    let count = mask.clone().sum_dim(1);
+    let some = ones_where(count.clone().greater_elem(1.5), &count);
+    let count = count.clamp_min(1.0);
+    let centred = |x: Tensor<2>| {
+        let mean = (x.clone() * mask.clone()).sum_dim(1) / count.clone();
+        (x - mean) * mask.clone()
+    };
+    let (student, teacher) = (centred(student), centred(teacher));
+    let deviation = |x: Tensor<2>| ((x.square().sum_dim(1) / count.clone()).add_scalar(VARIANCE_FLOOR)).sqrt();
+    let covariance = (student.clone() * teacher.clone()).sum_dim(1) / count.clone();
+    let correlation = covariance / (deviation(student) * deviation(teacher));
+    (correlation.neg().add_scalar(1.0)) * some
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -269,6 +303,17 @@ mod tests {
                         }
                     }
                     sum.ln() / scale
+                } else if config.mode == MembersMode::Correlation {
+                    if others.len() < 2 {
+                        return 0.0;
+                    }
+                    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+                    let (a, b) = (mean(&mine), mean(&theirs));
+                    let products = mine.iter().zip(&theirs).map(|(m, h)| (m - a) * (h - b)).sum::<f64>();
+                    let variance = |x: &[f64], mean: f64| {
+                        x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64 + VARIANCE_FLOOR
+                    };
+                    1.0 - products / others.len() as f64 / (variance(&mine, a) * variance(&theirs, b)).sqrt()
                 } else {
                     let total = |x: &[f64]| x.iter().map(|v| (v / config.temperature).exp()).sum::<f64>();
                     let (mine_total, theirs_total) = (total(&mine), total(&theirs));
@@ -289,7 +334,12 @@ mod tests {
     fn equals_plain_loops_in_every_mode() {
         let (x, s) = tensor(4, 1);
         let (teacher, t) = tensor(6, 2);
-        for mode in [MembersMode::Pairwise, MembersMode::Listwise, MembersMode::All] {
+        for mode in [
+            MembersMode::Pairwise,
+            MembersMode::Listwise,
+            MembersMode::All,
+            MembersMode::Correlation,
+        ] {
             for (margin_scale, temperature, scale) in [(1.0, 0.1, 32.0), (0.0, 0.5, 5.0), (0.5, 1.0, 12.0)] {
                 let config = MembersConfig {
                     mode,
@@ -362,7 +412,12 @@ mod tests {
     fn extremes_stay_finite() {
         let device = Device::flex();
         let same = Tensor::<2>::from_data([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], &device);
-        for mode in [MembersMode::Pairwise, MembersMode::Listwise, MembersMode::All] {
+        for mode in [
+            MembersMode::Pairwise,
+            MembersMode::Listwise,
+            MembersMode::All,
+            MembersMode::Correlation,
+        ] {
             let config = MembersConfig {
                 mode,
                 temperature: 1e-3,

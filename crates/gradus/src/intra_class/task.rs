@@ -813,7 +813,12 @@ mod tests {
                 ..IntraClassConfig::sgar()
             });
         }
-        for mode in [MembersMode::Pairwise, MembersMode::Listwise, MembersMode::All] {
+        for mode in [
+            MembersMode::Pairwise,
+            MembersMode::Listwise,
+            MembersMode::All,
+            MembersMode::Correlation,
+        ] {
             let members = MembersConfig {
                 mode,
                 ..Default::default()
@@ -970,7 +975,12 @@ mod tests {
         let x = unit_rows(8, DIM, 1);
         let teacher = unit_rows(8, 4, 2);
         let labels = [0, 0, 0, 1, 1, 1, 2, 2];
-        for mode in [MembersMode::Pairwise, MembersMode::Listwise, MembersMode::All] {
+        for mode in [
+            MembersMode::Pairwise,
+            MembersMode::Listwise,
+            MembersMode::All,
+            MembersMode::Correlation,
+        ] {
             for aggregate in [Aggregate::Mean, Aggregate::ClassSum] {
                 let members = MembersConfig {
                     mode,
