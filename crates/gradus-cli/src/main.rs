@@ -15,6 +15,11 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     gradus::kernels::keep_large_buffers();
+    // Benchmarks choose the number of threads themselves.
+    if !matches!(arguments.command, Command::Bench(_)) {
+        // Threads that cannot be started now are asked for again, and missed, where they are needed.
+        let _ = gradus::kernels::use_threads(0);
+    }
     // A defect must not look like one to a user, nor pass as success.
     std::panic::set_hook(Box::new(|_| {}));
     let result = std::panic::catch_unwind(|| match arguments.command {

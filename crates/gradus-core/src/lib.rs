@@ -15,6 +15,7 @@
 //! | [`miners`] | which pairs or triplets of a batch a loss looks at |
 //! | [`relations`] | what two items are to each other: same, different, ignore, weighted |
 //! | [`random`] | seeded random streams, a pure function of (seed, purpose, epoch, item) |
+//! | [`statistics`] | means and paired differences with intervals over seeds and test classes |
 //! | [`files`] | atomic writing |
 
 pub mod data;
@@ -29,5 +30,6 @@ pub mod random;
 pub mod relations;
 pub mod samplers;
 pub mod settings;
+pub mod statistics;
 
 pub use embeddings::EmbeddingSet;

@@ -60,6 +60,8 @@ pub mod purpose {
     pub const EPISODES: u64 = 20;
     /// Where k-means starts.
     pub const CLUSTERING: u64 = 21;
+    /// Settings that a search tries.
+    pub const SEARCH: u64 = 23;
     /// Pairs of a verification that looks at a sample.
     pub const PAIRS: u64 = 22;
 }

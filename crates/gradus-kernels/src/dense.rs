@@ -19,14 +19,14 @@ const PARTIAL_BYTES: usize = 64 << 20;
 
 /// A matrix in memory: first element, step between rows, step between columns.
 #[derive(Clone, Copy)]
-struct Matrix(*const f32, usize, usize);
+pub(crate) struct Matrix(pub(crate) *const f32, pub(crate) usize, pub(crate) usize);
 
 /// `target = left right`, or `target += left right`, where `target` is row-major with `row` floats between rows.
 ///
 /// # Safety
 /// The three matrices must lie within their allocations, and `target` must not overlap the others or be written by
 /// another thread.
-unsafe fn multiply(
+pub(crate) unsafe fn multiply(
     [m, n, k]: [usize; 3],
     target: *mut f32,
     row: usize,

@@ -9,8 +9,10 @@
 //! - [`scale_shift`]: frozen batch normalisation and activation in one pass;
 //! - [`batch_norm`]: training batch normalisation and activation, two passes forward and two backward;
 //! - [`scale_shift_add`], [`add`]: the end of a residual block, with its activation, in one pass each way;
+//! - [`linear`]: a linear layer, the gradient of its weight in the order of the weight;
 //! - [`max_pool2d`]: maximum over windows, of which the backward pass keeps one byte per output;
-//! - [`adamw_update`], [`squared_sum`]: the optimiser's step and the norm of gradients in one pass;
+//! - [`adamw_update`], [`moving_average`], [`squared_sum`]: the optimiser's step, the average of parameters and the norm of
+//!   gradients in one pass;
 //! - [`power_sums`]: sums of powers of differences between rows;
 //! - [`unit_rows`], [`gram`], [`log_sum_exp_rows`], [`bounded_sum`], [`safe_root`] and [`softplus`]: what losses do with matrices of
 //!   distances, one pass forward and one backward each.
@@ -32,6 +34,7 @@ mod depthwise;
 mod direct;
 mod extension;
 mod geometry;
+mod linear;
 mod memory;
 mod normalization;
 mod options;
@@ -52,6 +55,7 @@ mod winograd;
 mod winograd_transforms;
 
 pub use convolution::conv2d;
+pub use linear::linear;
 pub use memory::keep_large_buffers;
 pub use normalization::{batch_norm, scale_shift};
 pub use options::{Activation, Conv2dOptions, Implementation, MaxPool2dOptions, implementation, set_implementation};
@@ -59,4 +63,4 @@ pub use pooling::max_pool2d;
 pub use power_sums::power_sums;
 pub use residual::{add, scale_shift_add};
 pub use rows::{bounded_sum, gram, log_sum_exp_rows, safe_root, softplus, unit_rows};
-pub use update::{AdamWStep, adamw_update, squared_sum};
+pub use update::{AdamWStep, adamw_update, moving_average, squared_sum};

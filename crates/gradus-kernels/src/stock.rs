@@ -112,6 +112,12 @@ pub(crate) fn adamw_update(
     [value, first, second]
 }
 
+pub(crate) fn moving_average(average: Tensor<1>, current: Tensor<1>, share: f64) -> Tensor<1> {
+    // In this form a parameter that does not change stays to the last bit.
+    let step = (current - average.clone()).mul_scalar(share);
+    average + step
+}
+
 pub(crate) fn squared_sum(x: Tensor<1>) -> Tensor<1> {
     (x.clone() * x).sum()
 }

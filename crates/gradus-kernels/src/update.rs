@@ -1,4 +1,4 @@
-//! The optimiser's step and the norm of gradients, in one pass over a parameter each.
+//! The optimiser's step, the average of parameters and the norm of gradients, in one pass over a parameter each.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
@@ -45,6 +45,8 @@ pub(crate) trait Updates: Backend {
         factor: FloatTensor<Self>,
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    fn moving_average(average: FloatTensor<Self>, current: FloatTensor<Self>, share: f64) -> FloatTensor<Self>;
 
     fn squared_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
@@ -94,6 +96,33 @@ pub fn adamw_update(
         step,
     );
     [value, first, second].map(Tensor::from_dispatch)
+}
+
+/// `average + share (current - average)` in one pass, without autodiff; an average that nobody else holds is overwritten. The
+/// roundings are those of the same operations one by one.
+///
+/// # Shapes
+/// Both and the result `[entries]`.
+///
+/// # Panics
+/// If the lengths, devices or data types differ.
+#[must_use]
+pub fn moving_average(average: Tensor<1>, current: Tensor<1>, share: f64) -> Tensor<1> {
+    let ([length], [found]) = (average.dims(), current.dims());
+    assert!(
+        found == length,
+        "moving_average: expected {length} current entries as the average has, found {found}"
+    );
+    let dtypes = [average.dtype(), current.dtype()];
+    let (average, current) = (average.without_autodiff(), current.without_autodiff());
+    if !own_kernels_apply(&average.device(), &dtypes) {
+        return stock::moving_average(average, current, share);
+    }
+    Tensor::from_dispatch(Dispatch::moving_average(
+        average.into_dispatch(),
+        current.into_dispatch(),
+        share,
+    ))
 }
 
 /// The sum of squares `[1]` of a vector, without autodiff; added up in double precision in blocks of fixed size.
@@ -230,6 +259,26 @@ impl Updates for Flex {
         (value, first, second)
     }
 
+    fn moving_average(average: FlexTensor, current: FlexTensor, share: f64) -> FlexTensor {
+        let (mut average, current) = (owned(average), current.to_contiguous());
+        let (share, current) = (share as f32, values(&current));
+        let piece = |(averages, current): (&mut [f32], &[f32])| {
+            for (average, current) in averages.iter_mut().zip(current) {
+                *average += (current - *average) * share;
+            }
+        };
+        let averages: &mut [f32] = average.storage_mut::<f32>();
+        if current.len() > CHUNK {
+            averages
+                .par_chunks_mut(CHUNK)
+                .zip(current.par_chunks(CHUNK))
+                .for_each(piece);
+        } else {
+            piece((averages, current));
+        }
+        average
+    }
+
     fn squared_sum(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
         let square = |chunk: &[f32]| {
@@ -271,6 +320,11 @@ impl<C: CheckpointStrategy> Updates for Autodiff<Flex, C> {
             Tracked::<C>::new(first),
             Tracked::<C>::new(second),
         )
+    }
+
+    fn moving_average(average: Tracked<C>, current: Tracked<C>, share: f64) -> Tracked<C> {
+        let (average, current) = (average.into_primitive(), current.into_primitive());
+        Tracked::<C>::new(<Flex as Updates>::moving_average(average, current, share))
     }
 
     fn squared_sum(x: Tracked<C>) -> Tracked<C> {
@@ -325,6 +379,19 @@ mod tests {
                 [value, first, second].map(host)
             });
             assert!(own == expected, "{length} entries");
+        }
+    }
+
+    #[test]
+    fn the_average_rounds_as_burn_does_and_leaves_what_others_hold() {
+        for length in [1, 9, CHUNK, 2 * CHUNK + 3] {
+            let (average, current) = (random(length, 1, 1.0), random(length, 2, 1.0));
+            let before = host(average.clone());
+            let own = host(moving_average(average.clone(), current.clone(), 0.037));
+            assert!(host(average.clone()) == before, "{length} entries: overwritten");
+            assert!(own == host(stock::moving_average(average.clone(), current, 0.037)));
+            assert!(own != before);
+            assert!(host(moving_average(average.clone(), average, 0.5)) == before);
         }
     }
 

@@ -176,6 +176,30 @@ impl DeviceConfig {
     }
 }
 
+impl DeviceConfig {
+    /// The devices of several workers, without autodiff: GPUs from the given number on, or the processor for all of them.
+    ///
+    /// ```
+    /// use gradus::device::DeviceConfig;
+    /// assert_eq!(DeviceConfig::default().workers(3).unwrap().len(), 3);
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`DeviceChoice::resolve`].
+    pub fn workers(self, count: usize) -> Result<Vec<Device>, String> {
+        let first = match self.on {
+            DeviceChoice::Auto if cfg!(feature = "cuda") => DeviceChoice::Cuda(0),
+            on => on,
+        };
+        let worker = |number: usize| match first {
+            DeviceChoice::Cuda(first) => DeviceChoice::Cuda(first + number),
+            DeviceChoice::Wgpu(first) => DeviceChoice::Wgpu(first + number),
+            same => same,
+        };
+        (0..count).map(|number| worker(number).resolve()).collect()
+    }
+}
+
 /// Makes double precision the default of a device; possible once in a process, before the first tensor.
 ///
 /// # Errors

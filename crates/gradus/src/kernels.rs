@@ -23,18 +23,32 @@ pub fn processor_features() -> Vec<&'static str> {
         .collect()
 }
 
-/// Lets the processor's kernels use `threads` threads (0: as many as `RAYON_NUM_THREADS` says, else one per core) and tells how
-/// many there are. Possible once in a process, before anything was computed.
+/// Lets the processor's kernels use `threads` threads (0: as many as `RAYON_NUM_THREADS` says, else one per core), of which the
+/// calling one is the first, and tells how many there are. Possible once in a process, before anything was computed.
+///
+/// A thread outside the pool sleeps through every operation and is woken after it, which takes longer than the small operations
+/// of a linear head; one that belongs to the pool does its share of the work.
 ///
 /// # Errors
 /// If the threads cannot be started, or were before.
 pub fn use_threads(threads: usize) -> Result<usize, String> {
-    if threads > 0 {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| format!("{threads} threads cannot be started: {error}"))?;
-    }
+    let given = || {
+        std::env::var("RAYON_NUM_THREADS")
+            .ok()?
+            .parse::<usize>()
+            .ok()
+            .filter(|&given| given > 0)
+    };
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let count = match threads {
+        0 => given().unwrap_or_else(cores),
+        threads => threads,
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    // The only thread of a pool must not be one that may wait for another thread, which itself may wait for the pool.
+    let pool = if count > 1 { pool.use_current_thread() } else { pool };
+    pool.build_global()
+        .map_err(|error| format!("{count} threads cannot be started: {error}"))?;
     Ok(rayon::current_num_threads())
 }
 

@@ -12,6 +12,7 @@
 //! | [`intra_class`] | the method: gate, generators, projector, ranking loss, anchor loss |
 //! | [`config`] | the typed configuration, presets and overrides |
 //! | [`train`] | the training loop, optimiser, schedule, checkpoints, run folder |
+//! | [`study`] | several arms with several seeds on several data sets, and what their differences are worth |
 //! | [`batch`] | embeddings with labels, a batch against a reference set, mined pairs and triplets |
 //! | [`distances`] | distances between all rows on tensors |
 //! | [`numerics`] | log-sum-exp, safe square root, normalisation |
@@ -33,6 +34,7 @@ pub mod losses;
 pub mod models;
 pub mod numerics;
 pub mod state;
+pub mod study;
 pub mod tensor;
 pub mod train;
 

@@ -168,12 +168,38 @@ fn cached_gradients_are_the_plain_ones() {
         ),
     ] {
         let plain: Vec<&str> = plain.iter().chain(&extra).copied().collect();
-        let cached: Vec<&str> = plain.iter().copied().chain(["train.gradient-cache=5"]).collect();
-        let none: Vec<&str> = plain.iter().copied().chain(["train.epochs=0"]).collect();
-        let (plain, cached, none) = (train(preset, &plain), train(preset, &cached), train(preset, &none));
-        let (moved, difference) = (largest_difference(&plain, &none), largest_difference(&plain, &cached));
+        let with = |last: &'static str| train(preset, &plain.iter().copied().chain([last]).collect::<Vec<_>>());
+        let (whole, none) = (with("train.workers=1"), with("train.epochs=0"));
+        let moved = largest_difference(&whole, &none);
+        for way in [
+            "train.gradient-cache=5",
+            "train.gradient-checkpointing=true",
+            "train.workers=3",
+        ] {
+            let difference = largest_difference(&whole, &with(way));
+            assert!(difference < 1e-3 * moved, "{extra:?}, {way}: {difference} of {moved}");
+        }
+    }
+}
+
+#[test]
+fn checkpointed_gradients_leave_batch_normalisation_as_it_is() {
+    for extra in [&[][..], &["model.trainable-blocks=2"], &["model.pooling=gem"]] {
+        let with =
+            |last: &[&'static str]| train("proxy-anchor", &[&["optimizer.rule.sgd={}"][..], extra, last].concat());
+        let (whole, none) = (with(&[]), with(&["train.epochs=0"]));
+        let difference = largest_difference(&whole, &with(&["train.gradient-checkpointing=true"]));
+        let moved = largest_difference(&whole, &none);
         assert!(difference < 1e-4 * moved, "{extra:?}: {difference} of {moved}");
     }
+    stopped_and_resumed_equals_whole("proxy-anchor", &["train.gradient-checkpointing=true"], &[(1, 1)]);
+}
+
+#[test]
+fn workers_have_batch_statistics_of_their_own_and_resume() {
+    let (one, three) = (train("proxy-anchor", &[]), train("proxy-anchor", &["train.workers=3"]));
+    assert!(largest_difference(&one, &three) > 0.0);
+    stopped_and_resumed_equals_whole("proxy-anchor", &["train.workers=3"], &[(1, 1)]);
 }
 
 #[test]
@@ -383,6 +409,10 @@ fn what_a_rival_does_not_fit_is_refused_by_name() {
         (
             &["auxiliary-loss=s2sd", "train.gradient-cache=4"],
             ["auxiliary-loss.s2sd", "train.gradient-cache"],
+        ),
+        (
+            &["auxiliary-loss=s2sd", "train.workers=2"],
+            ["auxiliary-loss.s2sd", "train.workers"],
         ),
         (
             &["auxiliary-loss=s2sd", "loss=vic-reg"],

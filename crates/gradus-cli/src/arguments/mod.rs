@@ -1,8 +1,12 @@
 //! What can be typed.
 
+mod compare;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use compare::{Compare, Stage};
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
@@ -26,7 +30,7 @@ pub(crate) enum Command {
     /// Train an embedding on images
     Train(Box<Train>),
     /// Train several losses or presets under the same conditions and put them side by side
-    Compare(Compare),
+    Compare(Box<Compare>),
     /// Measure a trained run on the test classes of a data set, or any embeddings in files
     Evaluate(Box<Evaluate>),
     /// Put embeddings into clusters by k-means, and score them against labels
@@ -154,43 +158,6 @@ pub(crate) struct Train {
     /// Continue the run in FOLDER (or in --out) from its newest checkpoint, as if it had never stopped
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "")]
     pub(crate) resume: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  gradus compare --losses all --epochs 4
-  gradus compare --losses contrastive,multi-similarity --presets proxy-anchor,gradus --seeds 0,1,2 --out runs/losses
-  gradus compare --losses all --set miner=multi-similarity --set sampler.m-per-class.classes=12 --json
-
-Every arm sees the same batches from the same start. Without --data it trains on the embedded flora data with the settings of the \
-quick start. Called again with the same --out, it keeps the runs that are finished and goes on with the one that is not.")]
-pub(crate) struct Compare {
-    /// Losses, each with its default settings over preset proxy-anchor: names, or all
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) losses: Vec<String>,
-    /// Presets
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) presets: Vec<String>,
-    /// Seeds; means are over them
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0")]
-    pub(crate) seeds: Vec<u64>,
-    #[command(flatten)]
-    pub(crate) data: DataFlags,
-    /// Epochs of each run
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) epochs: Option<usize>,
-    /// Override one key in every arm (repeatable, later wins)
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) overrides: Vec<String>,
-    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    pub(crate) device: String,
-    /// Folder for the runs (default: a new folder under runs/)
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gradus::config::{Config, Overlay, TeacherKind};
-use gradus::models;
+use gradus::config::{Config, Overlay};
 use gradus_core::data::Layout;
 use toml::Value;
 
@@ -76,41 +75,9 @@ pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
     Ok(Value::String(text.to_owned()))
 }
 
-/// Resolves the layers. What the network starts from decides three defaults, unless the layers say otherwise: pretrained
-/// weights bring the normalisation their file asks for, and frozen batch-norm statistics (small batches of few classes
-/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead; and a
-/// head that trains alone, on features that stay, takes higher rates.
-pub(crate) fn resolve(mut layers: Overlay) -> Result<Config, Failure> {
-    let config = layers.resolve()?;
-    if config.model.freeze_trunk {
-        for (key, value) in [("optimizer.rate", 3e-4), ("optimizer.criterion-factor", 333.0)] {
-            if !layers.mentions(key) {
-                layers.insert(key, value);
-            }
-        }
-    }
-    let Some(weights) = &config.model.weights else {
-        let own = config.teacher.kind != TeacherKind::Network && !config.model.freeze_trunk;
-        if own && config.intra_class.needs_teacher() && !layers.mentions("teacher.space") {
-            layers.insert("teacher.space", "thumbnail");
-        }
-        return Ok(layers.resolve()?);
-    };
-    if !layers.mentions("model.freeze-batch-norm") {
-        layers.insert("model.freeze-batch-norm", true);
-    }
-    if layers.mentions("transform.mean") || layers.mentions("transform.std") {
-        return Ok(layers.resolve()?);
-    }
-    if let Some((mean, deviation)) = models::weights::read_info(weights)?.normalisation {
-        for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {
-            layers.insert(
-                key,
-                Value::Array(values.iter().map(|&value| Value::Float(f64::from(value))).collect()),
-            );
-        }
-    }
-    Ok(layers.resolve()?)
+/// Resolves the layers, with the defaults that what the network starts from decides.
+pub(crate) fn resolve(layers: Overlay) -> Result<Config, Failure> {
+    Ok(gradus::config::resolve_from_start(layers)?)
 }
 
 /// A folder under `runs/` that does not exist yet: `runs/<name>-001`, `runs/<name>-002`, …

@@ -436,6 +436,67 @@ pub fn validation_split(train: &[usize], dataset: &Dataset, fraction: f64, seed:
         .partition(|item| !held.contains(&dataset.items[**item].class))
 }
 
+/// One of several folds of the training classes, written `2/4`: the second of four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClassFold {
+    /// Number from 1.
+    pub number: usize,
+    /// How many folds there are.
+    pub of: usize,
+}
+
+impl TryFrom<String> for ClassFold {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let fold = text
+            .split_once('/')
+            .and_then(|(number, of)| Some((number.trim().parse().ok()?, of.trim().parse().ok()?)));
+        match fold {
+            Some((number, of)) if of >= 2 && (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err(format!(
+                "fold `{text}`: expected the number of a fold and how many there are, such as 2/4"
+            )),
+        }
+    }
+}
+
+impl From<ClassFold> for String {
+    fn from(fold: ClassFold) -> Self {
+        format!("{}/{}", fold.number, fold.of)
+    }
+}
+
+/// Holds out one fold of the training classes: classes in a seeded order are dealt to the folds in turn, so that with one seed every
+/// class validates in exactly one of them, and folds differ by one class at most. The order of the items is kept.
+///
+/// # Errors
+/// If a fold would have fewer than two classes.
+///
+/// # Panics
+/// If an index is outside the data set.
+pub fn fold_split(
+    train: &[usize],
+    dataset: &Dataset,
+    fold: ClassFold,
+    seed: u64,
+) -> Result<(Vec<usize>, Vec<usize>), DataError> {
+    let class = |item: &usize| dataset.items[*item].class;
+    let classes: BTreeSet<u32> = train.iter().map(class).collect();
+    let mut classes: Vec<u32> = classes.into_iter().collect();
+    if classes.len() < 2 * fold.of {
+        return Err(DataError::Unusable(format!(
+            "{} training classes make no {} folds of two or more classes each: use fewer folds",
+            classes.len(),
+            fold.of
+        )));
+    }
+    classes.shuffle(&mut stream(seed, &[purpose::VALIDATION, 2]));
+    let held: BTreeSet<u32> = classes.into_iter().skip(fold.number - 1).step_by(fold.of).collect();
+    Ok(train.iter().partition(|item| !held.contains(&class(item))))
+}
+
 /// Whole classes in a seeded order until they hold at least `count` of the items (all items where `count` is 0): a part of them
 /// that can be measured often, in which nobody loses the members of its class. The order of the items is kept.
 ///

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{ClassSelection, Split, SplitOptions, TestSet, dense_labels, validation_split, whole_classes};
+use super::{
+    ClassFold, ClassSelection, Split, SplitOptions, TestSet, dense_labels, fold_split, validation_split, whole_classes,
+};
 use crate::data::dataset::{Class, Dataset, Item, Part, Source};
 use crate::data::layouts::Layout;
 
@@ -273,6 +275,42 @@ fn validation_holds_out_whole_classes() {
         (&train[..0], 0.5),
     ] {
         assert_eq!(validation_split(items, &data, fraction, 7), (items.to_vec(), vec![]));
+    }
+}
+
+#[test]
+fn every_class_validates_in_exactly_one_fold() {
+    let numbers: Vec<u32> = (0..44).map(|item| item % 11).collect();
+    let data = plain(&numbers);
+    let train: Vec<usize> = (0..40).collect();
+    let mut seen = Vec::new();
+    for number in 1..=4 {
+        let fold = ClassFold { number, of: 4 };
+        let (fit, held) = fold_split(&train, &data, fold, 7).unwrap();
+        let classes = |items: &[usize]| {
+            items
+                .iter()
+                .map(|item| data.items[*item].class)
+                .collect::<std::collections::BTreeSet<u32>>()
+        };
+        assert!(classes(&fit).is_disjoint(&classes(&held)) && fit.len() + held.len() == 40);
+        assert!((2..=3).contains(&classes(&held).len()));
+        assert!(fit.is_sorted() && held.is_sorted());
+        seen.extend(classes(&held));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..11).collect::<Vec<u32>>());
+    let first = ClassFold { number: 1, of: 4 };
+    assert!((8..20).any(|seed| fold_split(&train, &data, first, seed).unwrap() != fold_split(&train, &data, first, 7).unwrap()));
+    assert!(
+        fold_split(&train, &data, ClassFold { number: 1, of: 6 }, 7)
+            .unwrap_err()
+            .to_string()
+            .contains("fewer folds")
+    );
+    assert_eq!(String::from(ClassFold::try_from("2/4".to_owned()).unwrap()), "2/4");
+    for wrong in ["0/4", "5/4", "1/1", "x/2", "3"] {
+        assert!(ClassFold::try_from(wrong.to_owned()).is_err(), "{wrong}");
     }
 }
 

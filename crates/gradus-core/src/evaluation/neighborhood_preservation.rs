@@ -72,8 +72,33 @@ pub fn neighborhood_preservation(
             reference.classes().len()
         )));
     }
-    let found: Vec<Query> = rows
-        .classes()
+    let found: Vec<Query> = of_queries(rows, reference, k);
+    let mean = |values: &mut dyn Iterator<Item = f64>| {
+        let (sum, count) = values.fold((0.0, 0_usize), |(sum, count), value| (sum + value, count + 1));
+        (count > 0).then(|| sum / count as f64)
+    };
+    Ok(NeighborhoodPreservation {
+        knn_overlap: mean(&mut found.iter().map(|query| query.overlap)),
+        knn_overlap_by_chance: mean(&mut found.iter().map(|query| query.chance)),
+        spearman: mean(&mut found.iter().filter_map(|query| query.spearman)),
+        linear_cka: linear_cka(rows, reference),
+        queries: found.len(),
+        skipped: rows.len() - found.len(),
+    })
+}
+
+/// The order around one query.
+pub(super) struct Query {
+    /// Its position among the rows.
+    pub(super) position: usize,
+    overlap: f64,
+    chance: f64,
+    pub(super) spearman: Option<f64>,
+}
+
+/// The queries of classes of three members and more, in the order of the rows, which both spaces share.
+pub(super) fn of_queries(rows: &UnitRows, reference: &UnitRows, k: usize) -> Vec<Query> {
+    rows.classes()
         .par_iter()
         .filter(|class| class.rows.len() >= 3)
         .flat_map(|class| {
@@ -93,31 +118,14 @@ pub fn neighborhood_preservation(
                     .filter(|member| near.contains(member))
                     .count();
                 Query {
+                    position: query,
                     overlap: shared as f64 / k as f64,
                     chance: k as f64 / here.len() as f64,
                     spearman: spearman(&here, &there),
                 }
             })
         })
-        .collect();
-    let mean = |values: &mut dyn Iterator<Item = f64>| {
-        let (sum, count) = values.fold((0.0, 0_usize), |(sum, count), value| (sum + value, count + 1));
-        (count > 0).then(|| sum / count as f64)
-    };
-    Ok(NeighborhoodPreservation {
-        knn_overlap: mean(&mut found.iter().map(|query| query.overlap)),
-        knn_overlap_by_chance: mean(&mut found.iter().map(|query| query.chance)),
-        spearman: mean(&mut found.iter().filter_map(|query| query.spearman)),
-        linear_cka: linear_cka(rows, reference),
-        queries: found.len(),
-        skipped: rows.len() - found.len(),
-    })
-}
-
-struct Query {
-    overlap: f64,
-    chance: f64,
-    spearman: Option<f64>,
+        .collect()
 }
 
 /// Places of the `k` least distances; of equal ones the first.

@@ -92,39 +92,7 @@ pub struct OrderPreservation {
 /// If the table does not fit the rows.
 pub fn order_preservation(rows: &UnitRows, table: &FactorTable) -> Result<OrderPreservation, EvaluationError> {
     table.check(rows.len())?;
-    let count = table.factors.len();
-    let scales = scales(rows, table);
-    let members: Vec<(usize, std::ops::Range<usize>)> = rows
-        .classes()
-        .iter()
-        .flat_map(|class| class.rows.clone().map(|row| (row, class.rows.clone())))
-        .collect();
-    // One entry per query with its correlations for each factor, then for all together.
-    let per_query: Vec<Vec<Option<(f64, f64)>>> = members
-        .into_par_iter()
-        .map(|(query, class)| {
-            let others: Vec<usize> = class.filter(|&other| other != query).collect();
-            let embedded: Vec<f64> = others
-                .iter()
-                .map(|&other| f64::from(distance(rows.row(query), rows.row(other))))
-                .collect();
-            let index = |position: usize| rows.order()[position] as usize;
-            let mut combined = vec![0.0_f64; others.len()];
-            let mut correlations = Vec::with_capacity(count + 1);
-            for (factor, scale) in scales.iter().enumerate() {
-                let known: Vec<f64> = others
-                    .iter()
-                    .map(|&other| table.distance(factor, index(query), index(other)))
-                    .collect();
-                for (combined, known) in combined.iter_mut().zip(&known) {
-                    *combined += (known * scale).powi(2);
-                }
-                correlations.push(correlate(&known, &embedded));
-            }
-            correlations.push(correlate(&combined, &embedded));
-            correlations
-        })
-        .collect();
+    let per_query = of_queries(rows, table);
     let mut names: Vec<String> = table.factors.iter().map(|factor| factor.name.clone()).collect();
     names.push("combined".into());
     let mut orders: Vec<FactorOrder> = names
@@ -154,6 +122,43 @@ pub fn order_preservation(rows: &UnitRows, table: &FactorTable) -> Result<OrderP
         factors: orders,
         combined,
     })
+}
+
+/// Spearman's correlation and Kendall's tau-b of each query (in the order of `rows`) for each factor, then for all together; `None`
+/// where there is no order to preserve.
+pub(super) fn of_queries(rows: &UnitRows, table: &FactorTable) -> Vec<Vec<Option<(f64, f64)>>> {
+    let count = table.factors.len();
+    let scales = scales(rows, table);
+    let members: Vec<(usize, std::ops::Range<usize>)> = rows
+        .classes()
+        .iter()
+        .flat_map(|class| class.rows.clone().map(|row| (row, class.rows.clone())))
+        .collect();
+    members
+        .into_par_iter()
+        .map(|(query, class)| {
+            let others: Vec<usize> = class.filter(|&other| other != query).collect();
+            let embedded: Vec<f64> = others
+                .iter()
+                .map(|&other| f64::from(distance(rows.row(query), rows.row(other))))
+                .collect();
+            let index = |position: usize| rows.order()[position] as usize;
+            let mut combined = vec![0.0_f64; others.len()];
+            let mut correlations = Vec::with_capacity(count + 1);
+            for (factor, scale) in scales.iter().enumerate() {
+                let known: Vec<f64> = others
+                    .iter()
+                    .map(|&other| table.distance(factor, index(query), index(other)))
+                    .collect();
+                for (combined, known) in combined.iter_mut().zip(&known) {
+                    *combined += (known * scale).powi(2);
+                }
+                correlations.push(correlate(&known, &embedded));
+            }
+            correlations.push(correlate(&combined, &embedded));
+            correlations
+        })
+        .collect()
 }
 
 /// One over the mean distance inside classes of each factor; 0 for a factor that never varies there.

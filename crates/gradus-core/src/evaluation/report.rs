@@ -13,6 +13,7 @@ use super::search::rank_positives;
 use super::subject::{Subject, Whole};
 use super::{Evaluation, EvaluationError, EvaluationOptions, blocks};
 use crate::random::stream;
+use crate::statistics::quantile;
 
 /// What is reported beside the means over queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -253,13 +254,6 @@ fn intervals(keys: &[&str], values: &[Vec<f64>], counted: &[usize], more: &Repor
             (key.to_owned(), [quantile(&all, 0.025), quantile(&all, 0.975)])
         })
         .collect()
-}
-
-/// Linear between the two nearest of sorted numbers, as NumPy's default.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    sorted[below] + (sorted[above] - sorted[below]) * place.fract()
 }
 
 #[cfg(test)]

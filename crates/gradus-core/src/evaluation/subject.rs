@@ -17,7 +17,7 @@ use crate::EmbeddingSet;
 use crate::relations::Labels;
 
 /// Neighbours compared with the reference space, fewer in classes of fewer than 21 members (at most half of the others).
-const COMPARED: usize = 10;
+pub(super) const COMPARED: usize = 10;
 
 /// Everything an evaluation may look at. Only `queries` and `query_labels` are needed.
 #[allow(missing_debug_implementations, reason = "rows may be a file")]
@@ -71,6 +71,29 @@ impl<'a> Subject<'a> {
             Some([queries, gallery]) => relevance.without_same_camera(queries.clone(), gallery.clone()),
             None => Ok(relevance),
         }
+    }
+
+    /// The queries and the same items in the reference space, both ready to be compared.
+    pub(super) fn beside_reference(
+        &self,
+        queries: &EmbeddingSet,
+        reference: &EmbeddingSet,
+    ) -> Result<(UnitRows, UnitRows), EvaluationError> {
+        if reference.len() != queries.len() {
+            return Err(EvaluationError::Options(format!(
+                "there are {} reference embeddings for {} queries: give the same items in the same order",
+                reference.len(),
+                queries.len()
+            )));
+        }
+        let reference = EmbeddingSet {
+            labels: queries.labels.clone(),
+            ..reference.clone()
+        };
+        Ok((
+            UnitRows::new(queries, "query")?,
+            UnitRows::new(&reference, "reference")?,
+        ))
     }
 
     /// Why measures by class cannot be computed, if they cannot.
@@ -235,21 +258,7 @@ impl<'a> Whole<'a> {
                 .subject
                 .reference
                 .ok_or_else(|| EvaluationError::Options("no reference is given".into()))?;
-            if reference.len() != queries.len() {
-                return Err(EvaluationError::Options(format!(
-                    "there are {} reference embeddings for {} queries: give the same items in the same order",
-                    reference.len(),
-                    queries.len()
-                )));
-            }
-            let reference = EmbeddingSet {
-                labels: queries.labels.clone(),
-                ..reference.clone()
-            };
-            let (own, other) = (
-                UnitRows::new(queries, "query")?,
-                UnitRows::new(&reference, "reference")?,
-            );
+            let (own, other) = self.subject.beside_reference(queries, reference)?;
             neighborhood_preservation(&own, &other, COMPARED)
         })?;
         Ok(numbers(kept))

@@ -193,11 +193,16 @@ macro_rules! register_auxiliary_losses {
             /// # Errors
             /// A message that names what does not fit and what to do.
             pub fn validate(&self, config: &Config) -> Result<(), String> {
-                if self.needs_features() && config.train.gradient_cache > 0 {
+                let ways = [
+                    ("gradient-cache", config.train.gradient_cache > 0),
+                    ("gradient-checkpointing", config.train.gradient_checkpointing),
+                    ("workers", config.train.workers > 1),
+                ];
+                if let Some((way, _)) = ways.iter().find(|(_, chosen)| *chosen && self.needs_features()) {
                     return Err(format!(
-                        "auxiliary-loss.{} looks at pooled features, which train.gradient-cache = {} does not keep: set it to 0, \
-                         or leave [auxiliary-loss] out",
-                        self.name(), config.train.gradient_cache
+                        "auxiliary-loss.{} looks at the pooled features of a whole batch, which train.{way} does not keep: \
+                         leave one of the two out",
+                        self.name()
                     ));
                 }
                 match self {

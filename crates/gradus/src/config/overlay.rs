@@ -170,13 +170,20 @@ impl Overlay {
     /// Whether some layer says something about a dotted path.
     #[must_use]
     pub fn mentions(&self, path: &str) -> bool {
+        self.get(path).is_some()
+    }
+
+    /// What the layers say at a dotted path.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Value> {
         let mut keys = path.split('.');
-        let Some(first) = keys.next() else { return false };
-        let mut value = self.table.get(first);
-        for key in keys {
-            value = value.and_then(|value| value.get(key));
-        }
-        value.is_some()
+        let first = self.table.get(keys.next()?);
+        keys.try_fold(first?, |value, key| value.get(key))
+    }
+
+    /// Puts other layers over these.
+    pub fn put_layers(&mut self, other: Self) {
+        self.put(other.table);
     }
 
     /// The typed, checked configuration.
@@ -278,7 +285,7 @@ fn merge(base: &mut Table, layer: Table, path: &str) {
 }
 
 /// Adds "did you mean" to serde's message about an unknown field or variant.
-fn with_suggestion(message: &str) -> String {
+pub(crate) fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
     let mut names = message.split('`').skip(1).step_by(2);
     let (Some(wrong), known) = (names.next(), names.collect::<Vec<_>>()) else {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use gradus_core::data::Layout;
 use gradus_core::data::flora::FloraConfig;
+use gradus_core::data::split::ClassFold;
 use gradus_core::data::transform::TransformConfig;
 use gradus_core::evaluation::can_be_maximised;
 use gradus_core::miners::MinerConfig;
@@ -85,6 +86,10 @@ pub struct DataConfig {
     pub test_classes: Option<String>,
     /// Share of the training *classes* held out for validation (default 0: none; early stopping needs some).
     pub validation: f64,
+    /// Which of so many folds of the training classes is held out in place of a share, written like `2/4` (default none): with each of
+    /// them in turn, a cross-validation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_fold: Option<ClassFold>,
     /// Whether every training image is also trained on turned by 90, 180 and 270 degrees, as another class each (default false;
     /// usual on Omniglot). Validation and test images stay upright.
     pub rotations_as_classes: bool,
@@ -114,6 +119,7 @@ impl Default for DataConfig {
             train_classes: None,
             test_classes: None,
             validation: 0.0,
+            validation_fold: None,
             rotations_as_classes: false,
             max_bad_images: 0.001,
             threads: 0,
@@ -187,6 +193,13 @@ pub struct TrainConfig {
     /// Images in one pass through the network (default 0: the whole batch). With fewer than a batch, gradients are cached
     /// (Gao et al., 2021): every image passes twice, and the batch can be far larger than memory.
     pub gradient_cache: usize,
+    /// Whether only what goes into the blocks of the trunk is kept in memory, and each block computed again in the backward pass
+    /// (Chen et al., 2016; default false): less memory for one more forward pass. Not together with `gradient-cache`.
+    pub gradient_checkpointing: bool,
+    /// Workers that share every batch (default 1): GPUs from the one named by `device.on` on; on the processor they take turns,
+    /// which simulates them. Embeddings are gathered, so that each item is compared with the whole batch. Not together with
+    /// `gradient-cache` or `gradient-checkpointing`.
+    pub workers: usize,
     /// Batches whose gradients are averaged before the parameters are updated (default 1). Unlike with `gradient-cache`, items of
     /// different batches are not compared with each other.
     pub accumulation: usize,
@@ -254,6 +267,8 @@ impl Default for TrainConfig {
             max_batches: 0,
             max_minutes: 0.0,
             gradient_cache: 0,
+            gradient_checkpointing: false,
+            workers: 1,
             accumulation: 1,
             proxies: ProxyStart::ClassMeans,
             weight_average: 0.99,
@@ -404,6 +419,9 @@ impl Config {
             Clipping::None => {}
         }
         share("data.validation", self.data.validation)?;
+        if self.data.validation > 0.0 && self.data.validation_fold.is_some() {
+            return Err("data.validation and data.validation-fold both hold classes out: give one of them".to_owned());
+        }
         if !(0.0..=1.0).contains(&self.data.max_bad_images) {
             return Err(format!(
                 "data.max-bad-images = {}: expected a share between 0 and 1",
@@ -418,7 +436,7 @@ impl Config {
             );
         }
         if let Some(stopping) = &self.train.early_stopping {
-            if self.data.validation <= 0.0 {
+            if self.data.validation <= 0.0 && self.data.validation_fold.is_none() {
                 return Err(
                     "train.early-stopping needs data.validation above 0: validation classes are carved out of the \
                             training classes, never out of the test classes"
@@ -531,6 +549,20 @@ impl Config {
     fn validate_composition(&self) -> Result<(), String> {
         let (name, accepts) = (self.loss.name(), self.loss.accepts());
         let two_views = accepts.references == Support::Required;
+        if self.train.workers == 0 {
+            return Err("train.workers is 0: expected how many share every batch, 1 or more".to_owned());
+        }
+        let ways = [
+            ("gradient-cache", self.train.gradient_cache > 0),
+            ("gradient-checkpointing", self.train.gradient_checkpointing),
+            ("workers", self.train.workers > 1),
+        ];
+        let chosen: Vec<&str> = ways.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        if let [first, second, ..] = chosen[..] {
+            return Err(format!(
+                "train.{first} and train.{second} are different ways to the gradients of a batch: choose one of them"
+            ));
+        }
         if self.train.accumulation == 0 {
             return Err("train.accumulation is 0: expected how many batches make one update, 1 or more".to_owned());
         }

@@ -174,6 +174,41 @@ impl Embedder {
         }
     }
 
+    /// What goes into each trained block and what comes out of the last one, as training computes it, without autodiff.
+    ///
+    /// # Shapes
+    /// Images `[batch, 3, height, width]`; maps `[batch, channels, height, width]`.
+    pub(crate) fn block_inputs(&self, images: Tensor<4>) -> (Vec<Tensor<4>>, Tensor<4>) {
+        let trunk = self.trunk().valid();
+        let images = images.without_autodiff();
+        let mut map = trunk.forward(images, 0..self.frozen_blocks, Mode::Evaluate);
+        let mut inputs = Vec::with_capacity(self.trainable_blocks());
+        for block in self.frozen_blocks..self.blocks() {
+            inputs.push(map.clone());
+            map = trunk.forward(map, block..block + 1, Mode::Train);
+        }
+        (inputs, map)
+    }
+
+    /// One block of the trunk, as training computes it.
+    pub(crate) fn trained_block(&self, block: usize, map: Tensor<4>) -> Tensor<4> {
+        self.trunk().forward(map, block..block + 1, Mode::Train)
+    }
+
+    /// The features of the trunk's last map.
+    pub(crate) fn pooled_features(&self, map: Tensor<4>) -> Tensor<2> {
+        let pooled = if self.frozen_blocks >= self.blocks() {
+            self.pooling.valid().forward(map.without_autodiff())
+        } else {
+            self.pooling.forward(map)
+        };
+        if self.normalise_features {
+            normalize(pooled)
+        } else {
+            pooled
+        }
+    }
+
     fn pooled(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         let blocks = self.blocks();
         if self.frozen_blocks == 0 {

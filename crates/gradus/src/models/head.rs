@@ -1,9 +1,11 @@
 //! The embedding head: from pooled features to unit vectors.
 
+use gradus_kernels::linear;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
 use crate::initial;
+use crate::numerics::normalize;
 use crate::tensor::{Device, Module, Param, Tensor, TensorData, activation::relu};
 
 /// The form of the embedding head.
@@ -41,10 +43,7 @@ impl Linear {
     }
 
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        // Written as (W xᵀ)ᵀ, the gradient of W comes out in the order of W; as x Wᵀ it would come out transposed, and turning it
-        // round takes longer than the product.
-        let product = self.weight.val().matmul(x.transpose()).transpose();
-        product + self.bias.val().unsqueeze::<2>()
+        linear(x, self.weight.val(), self.bias.val())
     }
 }
 
@@ -86,9 +85,7 @@ impl Head {
             Self::Linear(linear) => linear.forward(features),
             Self::Mlp(mlp) => mlp.second.forward(relu(mlp.first.forward(features))),
         };
-        // The clamp keeps the gradient finite where an embedding is exactly 0.
-        let norm = embeddings.clone().square().sum_dim(1).clamp_min(1e-12).sqrt();
-        embeddings / norm
+        normalize(embeddings)
     }
 
     /// Width of the embedding.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gradus_kernels::moving_average;
+
 use crate::state::ModulePath;
 use crate::tensor::{Module, ModuleMapper, ModuleVisitor, Param, Tensor};
 
@@ -88,11 +90,9 @@ impl ModuleMapper for Blend<'_> {
             .remove(&path)
             .expect("the average is a clone of the averaged module");
         let shape = tensor.dims();
-        // In this form a parameter that does not change stays to the last bit.
-        let tensor = tensor.without_autodiff();
-        let step = (current.reshape(shape) - tensor.clone()).mul_scalar(1.0 - self.decay);
-        let blended = tensor + step;
-        Param::from_mapped_value(id, blended, mapper)
+        let count = shape.iter().product::<usize>();
+        let blended = moving_average(tensor.without_autodiff().reshape([count]), current, 1.0 - self.decay);
+        Param::from_mapped_value(id, blended.reshape(shape), mapper)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::embedding_augmentation::{AugmentationInput, Augmented, EmbeddingAugme
 use crate::intra_class::{ClassStatistics, IntraClass, IntraClassInput};
 use crate::losses::Loss;
 use crate::models::{Embedder, Mode};
-use crate::tensor::{Module, Tensor};
+use crate::tensor::{Device, Module, Tensor};
 
 /// Everything with parameters: the embedder that stays, the criterion that is dropped after training.
 #[derive(Module, Debug)]
@@ -77,6 +77,16 @@ impl NetworkInput {
         (embedder.head(features.clone()), features)
     }
 
+    /// The same rows on another device.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        let device = device.clone().autodiff();
+        match self {
+            Self::Images(images) => Self::Images(images.to_device(&device)),
+            Self::Features(features) => Self::Features(features.to_device(&device)),
+        }
+    }
+
     /// The same rows outside autodiff.
     #[must_use]
     pub fn without_autodiff(&self) -> Self {
@@ -107,6 +117,20 @@ pub struct Embedded {
     pub features: Option<Tensor<2>>,
 }
 
+/// How a batch goes through the network and its gradients come back.
+#[derive(Debug, Clone, Default)]
+pub enum Way {
+    /// As a whole, with a tape.
+    #[default]
+    Whole,
+    /// In parts of that many rows, each of them twice: `train.gradient-cache`.
+    Parts(usize),
+    /// Block by block, each of them twice: `train.gradient-checkpointing`.
+    Blocks,
+    /// Shared among devices: `train.workers`.
+    Workers(Vec<Device>),
+}
+
 /// A batch as a step needs it.
 #[derive(Debug)]
 pub struct StepInput<'a> {
@@ -126,8 +150,8 @@ pub struct StepInput<'a> {
     pub augmentation: Option<&'a EmbeddingAugmentationConfig>,
     /// What the batch is compared with beside itself.
     pub memory: Option<&'a mut Memory>,
-    /// Rows in one pass through the network, with gradient caching.
-    pub rows_per_pass: Option<usize>,
+    /// How the batch goes through the network.
+    pub way: Way,
     /// Seed of this step's random directions.
     pub seed: u64,
 }

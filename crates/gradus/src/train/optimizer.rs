@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use gradus_kernels::{AdamWStep, adamw_update};
 use serde::{Deserialize, Serialize};
 
-use super::gradients::ParameterGradients;
+use super::gradient::ParameterGradients;
 use crate::state::{ModulePath, NamedArray};
 use crate::tensor::{Device, Module, ModuleMapper, Param, Tensor, TensorData};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gradus_core::data::cache::DecodedCache;
 use gradus_core::data::image::{DEFAULT_PIXEL_LIMIT, ImageError, ScanOptions, decode_within, scan_by};
-use gradus_core::data::split::{TestSet, dense_labels, validation_split};
+use gradus_core::data::split::{TestSet, dense_labels, fold_split, validation_split};
 use gradus_core::data::turns::add_quarter_turns;
 use gradus_core::data::{ClassSelection, Dataset, Item, Layout, SplitOptions, flora, layouts};
 use gradus_core::samplers::SamplerInput;
@@ -101,7 +101,9 @@ impl PreparedData {
                 },
             };
         }
-        let (train, validation) = if config.data.validation > 0.0 {
+        let (train, validation) = if let Some(fold) = config.data.validation_fold {
+            fold_split(&split.train, &dataset, fold, config.seed)?
+        } else if config.data.validation > 0.0 {
             validation_split(&split.train, &dataset, config.data.validation, config.seed)
         } else {
             (split.train, Vec::new())

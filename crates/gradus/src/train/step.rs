@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::error::TrainError;
-use super::gradient_cache;
-use super::gradients::ParameterGradients;
-use super::objective::{Embedded, MetricModel, Objective, StepInput, StepReport};
+use super::gradient::{ParameterGradients, cache, checkpointing, workers};
+use super::objective::{Embedded, MetricModel, Objective, StepInput, StepReport, Way};
 use super::optimizer::Optimizer;
 use crate::config::OptimizerConfig;
 use crate::models::Embedder;
@@ -76,9 +75,11 @@ pub fn gradients(
     model: &MetricModel,
     mut input: StepInput<'_>,
 ) -> Result<(ParameterGradients, StepReport), TrainError> {
-    let (objective, gradients) = match input.rows_per_pass {
-        Some(rows) => gradient_cache::backward(model, rows, &mut input)?,
-        None => {
+    let (objective, gradients) = match std::mem::take(&mut input.way) {
+        Way::Parts(rows) => cache::backward(model, rows, &mut input)?,
+        Way::Blocks => checkpointing::backward(model, &mut input)?,
+        Way::Workers(devices) => workers::backward(model, &devices, &mut input)?,
+        Way::Whole => {
             let (rows, features) = match &model.auxiliary_loss {
                 Some(auxiliary) if auxiliary.needs_features() => {
                     let (rows, features) = input.seen.rows.embed_with_features(&model.embedder);

@@ -19,7 +19,7 @@ use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::frozen::{FrozenFeatures, Wanted};
 use super::memory::{self, Memory};
-use super::objective::{MetricModel, NetworkInput, Seen, StepInput};
+use super::objective::{MetricModel, NetworkInput, Seen, StepInput, Way};
 use super::optimizer::Optimizer;
 use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
@@ -40,6 +40,8 @@ use crate::tensor::{Device, Module, Tensor, TensorData};
 pub struct RunReport {
     /// The measures of the test classes.
     pub evaluation: Evaluation,
+    /// The embeddings that were measured.
+    pub embedded: TestEmbeddings,
     /// Epochs trained.
     pub epochs: usize,
     /// Seconds of training and evaluation, over all sessions of the run.
@@ -74,6 +76,7 @@ pub struct Trainer<'a> {
     teacher: Option<Teacher>,
     statistics: Option<ClassStatistics>,
     memory: Option<Memory>,
+    way: Way,
     /// Gradients that wait for those of further batches.
     pending: Option<Pending>,
     position: Position,
@@ -110,6 +113,14 @@ impl<'a> Trainer<'a> {
         for message in sampler.warnings(data.sampler_input()) {
             observer.on(&Event::Warning { message });
         }
+        let way = match &config.train {
+            train if train.gradient_cache > 0 => Way::Parts(train.gradient_cache),
+            train if train.gradient_checkpointing => Way::Blocks,
+            train if train.workers > 1 => {
+                Way::Workers(config.device.workers(train.workers).map_err(TrainError::Config)?)
+            }
+            _ => Way::Whole,
+        };
         let images = Images::new(config, &data.items, &data.cache)?;
         let autodiff = device.clone().autodiff();
         let embedder = config.model.init(config.seed, &autodiff)?;
@@ -148,6 +159,7 @@ impl<'a> Trainer<'a> {
             teacher: None,
             statistics: config.class_statistics().map(ClassStatistics::new),
             memory: config.memory.clone().map(Memory::new),
+            way,
             pending: None,
             position: Position::default(),
             resumed: checkpoint.is_some(),
@@ -494,7 +506,7 @@ impl<'a> Trainer<'a> {
                 miner: self.config.miner.as_ref(),
                 augmentation: self.config.embedding_augmentation.as_ref(),
                 memory: self.memory.as_mut(),
-                rows_per_pass: Some(self.config.train.gradient_cache).filter(|&rows| rows > 0),
+                way: self.way.clone(),
                 seed: derive(
                     self.config.seed,
                     &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64],
@@ -820,17 +832,12 @@ impl<'a> Trainer<'a> {
         write_safetensors(&self.run.model(), &named_arrays(&embedder), &metadata)
             .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
         let data = self.data;
-        let evaluation = measure(
-            &embedder,
-            &self.images,
-            &data.dataset,
-            &data.test,
-            self.config,
-            "test classes",
-            observer,
-        )?;
+        let (dataset, what) = (&data.dataset, "test classes");
+        let embedded = embed_test(&embedder, &self.images, dataset, &data.test, what, observer)?;
+        let evaluation = evaluate(&embedded, dataset, self.config)?;
         let report = RunReport {
             evaluation,
+            embedded,
             epochs: self.position.epoch,
             seconds: self.seconds(),
         };
@@ -949,6 +956,14 @@ pub fn measure(
     observer: &mut dyn Observer,
 ) -> Result<Evaluation, TrainError> {
     let embedded = embed_test(embedder, images, dataset, test, what, observer)?;
+    evaluate(&embedded, dataset, config)
+}
+
+/// Measures embedded test items.
+///
+/// # Errors
+/// If the embeddings cannot be measured.
+pub fn evaluate(embedded: &TestEmbeddings, dataset: &Dataset, config: &Config) -> Result<Evaluation, TrainError> {
     Ok(evaluation::evaluate(
         &embedded.queries,
         embedded.gallery.as_ref(),

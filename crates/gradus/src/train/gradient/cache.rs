@@ -1,8 +1,8 @@
 //! Gradient caching: batches far larger than what the network's tape leaves room for.
 
-use super::error::TrainError;
-use super::gradients::ParameterGradients;
-use super::objective::{Embedded, MetricModel, NetworkInput, Objective, StepInput};
+use super::super::error::TrainError;
+use super::super::objective::{Embedded, MetricModel, NetworkInput, Objective, StepInput};
+use super::ParameterGradients;
 use crate::models::Embedder;
 use crate::tensor::{Module, Tensor};
 
@@ -16,7 +16,7 @@ use crate::tensor::{Module, Tensor};
 ///
 /// # Errors
 /// As for a plain step.
-pub(super) fn backward(
+pub(in super::super) fn backward(
     model: &MetricModel,
     rows: usize,
     input: &mut StepInput<'_>,
@@ -65,7 +65,7 @@ fn embed(embedder: &Embedder, seen: &NetworkInput, rows: usize) -> Tensor<2> {
 
 /// Starts and lengths of the parts of `count` rows; none longer than `rows`, and as even as they can be, because batch
 /// statistics of a single row left over would be none.
-fn parts(count: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn parts(count: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let number = count.div_ceil(rows.max(1)).max(1);
     (0..number).map(move |part| {
         let (start, end) = (part * count / number, (part + 1) * count / number);

@@ -1,11 +1,16 @@
-//! Gradients of parameters by name, so that those of several backward passes can be added up.
+//! Gradients of parameters by name, so that those of several backward passes can be added up, and the ways to them that need
+//! several: in parts, block by block, on several devices.
+
+pub(super) mod cache;
+pub(super) mod checkpointing;
+pub(super) mod workers;
 
 use std::collections::BTreeMap;
 
 use gradus_kernels::squared_sum;
 
 use crate::state::ModulePath;
-use crate::tensor::{Gradients, Module, ModuleVisitor, Param, Tensor};
+use crate::tensor::{Device, Gradients, Module, ModuleVisitor, Param, Tensor};
 
 /// The gradient of each parameter of a module that has one, flattened, under the parameter's dotted path.
 #[derive(Debug, Default)]
@@ -49,6 +54,17 @@ impl ParameterGradients {
         module.visit(&mut collector);
         Self {
             by_path: collector.found,
+        }
+    }
+
+    /// The same of a part of a module that is called `name` in it, brought to another device.
+    #[must_use]
+    pub fn collect_at<M: Module>(part: &M, name: &str, gradients: &mut Gradients, device: &Device) -> Self {
+        let found = Self::collect(part, gradients).by_path.into_iter();
+        Self {
+            by_path: found
+                .map(|(path, gradient)| (format!("{name}.{path}"), gradient.to_device(device)))
+                .collect(),
         }
     }
 
