@@ -193,15 +193,12 @@ macro_rules! register_auxiliary_losses {
             /// # Errors
             /// A message that names what does not fit and what to do.
             pub fn validate(&self, config: &Config) -> Result<(), String> {
-                let ways = [
-                    ("gradient-cache", config.train.gradient_cache > 0),
-                    ("gradient-checkpointing", config.train.gradient_checkpointing),
-                    ("workers", config.train.workers > 1),
-                ];
-                if let Some((way, _)) = ways.iter().find(|(_, chosen)| *chosen && self.needs_features()) {
+                let train = &config.train;
+                let parts = train.gradient_cache > 0 || train.gradient_checkpointing || train.workers > 1;
+                if self.needs_features() && parts {
                     return Err(format!(
-                        "auxiliary-loss.{} looks at the pooled features of a whole batch, which train.{way} does not keep: \
-                         leave one of the two out",
+                        "auxiliary-loss.{} looks at pooled features, which train.gradient-cache, train.gradient-checkpointing and \
+                         train.workers do not keep: leave them at their defaults, or [auxiliary-loss] out",
                         self.name()
                     ));
                 }

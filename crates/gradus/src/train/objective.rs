@@ -67,16 +67,6 @@ impl NetworkInput {
         }
     }
 
-    /// The same, with the pooled features `[rows, features]` they come from.
-    #[must_use]
-    pub fn embed_with_features(&self, embedder: &Embedder) -> (Tensor<2>, Tensor<2>) {
-        let features = match self {
-            Self::Images(images) => embedder.features(images.clone(), Mode::Train),
-            Self::Features(features) => features.clone(),
-        };
-        (embedder.head(features.clone()), features)
-    }
-
     /// The same rows on another device.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
@@ -85,6 +75,16 @@ impl NetworkInput {
             Self::Images(images) => Self::Images(images.to_device(&device)),
             Self::Features(features) => Self::Features(features.to_device(&device)),
         }
+    }
+
+    /// The same, with the pooled features `[rows, features]` they come from.
+    #[must_use]
+    pub fn embed_with_features(&self, embedder: &Embedder) -> (Tensor<2>, Tensor<2>) {
+        let features = match self {
+            Self::Images(images) => embedder.features(images.clone(), Mode::Train),
+            Self::Features(features) => features.clone(),
+        };
+        (embedder.head(features.clone()), features)
     }
 
     /// The same rows outside autodiff.

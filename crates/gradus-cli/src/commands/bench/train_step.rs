@@ -6,7 +6,7 @@ use std::time::Instant;
 use gradus::intra_class::IntraClassConfig;
 use gradus::losses::LossConfig;
 use gradus::state::named_shapes;
-use gradus::train::objective::{MetricModel, NetworkInput, Seen, StepInput};
+use gradus::train::objective::{MetricModel, NetworkInput, Seen, StepInput, Way};
 use gradus::train::optimizer::{AdamW, Clipping, Optimizer, UpdateRule};
 use gradus::train::step::{Pending, Rates, gradients, update};
 use gradus_core::random::{self, Rng};
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &BenchTrainStep) -> Outcome {
             miner: None,
             augmentation: None,
             memory: None,
-            rows_per_pass: None,
+            way: Way::Whole,
             seed,
         };
         let started = Instant::now();

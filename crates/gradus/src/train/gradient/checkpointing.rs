@@ -23,7 +23,7 @@ pub(in super::super) fn backward(
     let embedded = Embedded {
         rows: rows.embeddings.clone(),
         graded: graded.as_ref().map(|graded| graded.embeddings.clone()),
-        // An auxiliary loss that looks at features is refused together with checkpointing.
+        // An auxiliary loss that looks at features is refused together with this way.
         features: None,
     };
     let objective = Objective::of(model, embedded, input)?;

@@ -37,7 +37,7 @@ pub(in super::super) fn backward(
     let embedded = Embedded {
         rows: rows.gathered.clone(),
         graded: graded.as_ref().map(|graded| graded.gathered.clone()),
-        // An auxiliary loss that looks at features is refused together with workers.
+        // An auxiliary loss that looks at features is refused together with this way.
         features: None,
     };
     let objective = Objective::of(model, embedded, input)?;
