@@ -19,7 +19,7 @@ use gradus::state::{
     ModulePath, NamedArray, load_named_arrays, named_arrays, named_shapes, read_safetensors, write_safetensors,
 };
 use gradus::tensor::{Device, Gradients, Module, ModuleVisitor, Param, Tensor, TensorData};
-use gradus::train::gradients::ParameterGradients;
+use gradus::train::gradient::ParameterGradients;
 use gradus::train::optimizer::{Clipping, Optimizer, UpdateRule};
 use gradus_kernels::{Implementation, set_implementation};
 

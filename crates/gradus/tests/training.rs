@@ -411,6 +411,10 @@ fn what_a_rival_does_not_fit_is_refused_by_name() {
             ["auxiliary-loss.s2sd", "train.gradient-cache"],
         ),
         (
+            &["auxiliary-loss=s2sd", "train.workers=2"],
+            ["auxiliary-loss.s2sd", "train.workers"],
+        ),
+        (
             &["auxiliary-loss=s2sd", "loss=vic-reg"],
             ["auxiliary-loss.s2sd", "vic-reg"],
         ),
