@@ -95,19 +95,21 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         folder: &folder,
         seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
     };
-    let documents: [(_, fn(&Finished<'_>) -> String); 2] =
-        [(&arguments.markdown, table::markdown), (&arguments.html, html::page)];
-    for (path, document) in documents {
-        if let Some(path) = path {
-            let text = document(&finished);
-            write_atomically(path, |file| file.write_all(text.as_bytes()))
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
-        }
+    if let Some(path) = &arguments.markdown {
+        write(path, &table::markdown(&finished))?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, &html::page(&finished))?;
     }
     if arguments.json {
         return output::json(&json::of(&finished));
     }
     output::text(&table::text(&finished))
+}
+
+fn write(path: &Path, text: &str) -> Outcome {
+    write_atomically(path, |file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
 /// The settings that a search chose for each arm, and its trials.
