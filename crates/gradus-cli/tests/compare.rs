@@ -133,6 +133,17 @@ fn a_study_reports_means_differences_and_intervals() {
     );
 }
 
+/// What makes differences paired.
+#[test]
+fn arms_of_one_seed_start_from_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    study(folder.path(), STUDY);
+    result(folder.path(), "runs", &["--epochs", "0", "--seeds", "3,4"]);
+    let model = |run: &str| std::fs::read(folder.path().join(format!("runs/plants/{run}/model.safetensors"))).unwrap();
+    assert!(model("proxy-anchor-seed-3") == model("ranking-seed-3"));
+    assert!(model("proxy-anchor-seed-3") != model("proxy-anchor-seed-4"));
+}
+
 #[test]
 fn processes_side_by_side_come_to_the_same() {
     let folder = tempfile::tempdir().unwrap();
