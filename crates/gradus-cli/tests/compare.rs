@@ -44,6 +44,16 @@ backbone = "squeezenet1.1"
 size = 48
 "#;
 
+/// The same with more plants in one set, so that classes are left to hold out.
+fn one_set() -> String {
+    let others = "[data.others]\npath = \"flora\"\nset = [\"data.flora.seed=9\"]\n";
+    assert!(STUDY.contains(others));
+    STUDY
+        .replace(others, "")
+        .replace("[0, 1, 2]", "[0, 1]")
+        .replace("species = 12", "species = 24")
+}
+
 fn study(folder: &Path, text: &str) -> String {
     let file = path(folder, "study.toml");
     std::fs::write(&file, text).unwrap();
@@ -131,6 +141,17 @@ fn a_study_reports_means_differences_and_intervals() {
         found["data"] == result(folder.path(), "runs", &[])["data"],
         "the numbers changed"
     );
+}
+
+/// What makes differences paired.
+#[test]
+fn arms_of_one_seed_start_from_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    study(folder.path(), STUDY);
+    result(folder.path(), "runs", &["--epochs", "0", "--seeds", "3,4"]);
+    let model = |run: &str| std::fs::read(folder.path().join(format!("runs/plants/{run}/model.safetensors"))).unwrap();
+    assert!(model("proxy-anchor-seed-3") == model("ranking-seed-3"));
+    assert!(model("proxy-anchor-seed-3") != model("proxy-anchor-seed-4"));
 }
 
 #[test]
@@ -237,9 +258,7 @@ fn a_search_chooses_on_validation_classes_and_tests_once() {
     let folder = tempfile::tempdir().unwrap();
     let ranges = "[tune.range]\n\"optimizer.rate\" = { low = 1e-4, high = 1e-2, log = true }\n[arm.ranking.range]\n\"intra-class.weight\" = \
                   [5.0, 50.0]\n";
-    let text = STUDY
-        .replace("[0, 1, 2]", "[0, 1]")
-        .replace("species = 12", "species = 24");
+    let text = one_set();
     study(folder.path(), &format!("{text}\n{ranges}"));
     let report = path(folder.path(), "report.md");
     let found = result(folder.path(), "one", &["--tune", "3", "--markdown", &report]);
@@ -296,9 +315,7 @@ fn a_search_chooses_on_validation_classes_and_tests_once() {
 #[test]
 fn folds_validate_in_turn() {
     let folder = tempfile::tempdir().unwrap();
-    let text = STUDY
-        .replace("[0, 1, 2]", "[0, 1]")
-        .replace("species = 12", "species = 24");
+    let text = one_set();
     study(folder.path(), &text);
     let found = result(folder.path(), "runs", &["--folds", "3"]);
     let read = |place: &str| -> Value {

@@ -91,7 +91,7 @@ fn ln_gamma(x: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// scipy 1.14: `scipy.stats.t.ppf`.
+    /// scipy 1.17.1: `scipy.stats.t.ppf`.
     #[test]
     fn quantiles_equal_scipy() {
         for (probability, degrees, expected) in [

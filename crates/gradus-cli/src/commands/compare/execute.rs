@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gradus::study::{Outcome, PlannedRun, Runner, Study, StudyError};
 use gradus::train::TrainError;
 
+use super::told::Told;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
@@ -15,7 +16,12 @@ use crate::progress::Progress;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// All runs, one after the other; waits for those that another process is at.
-pub(super) fn all(study: &Study, folder: &Path, interrupted: &AtomicBool) -> Result<Vec<Outcome>, Failure> {
+pub(super) fn all(
+    study: &Study,
+    folder: &Path,
+    told: &mut Told,
+    interrupted: &AtomicBool,
+) -> Result<Vec<Outcome>, Failure> {
     let mut runner = Runner::new(study, folder);
     let mut outcomes: Vec<Option<Outcome>> = vec![None; study.runs.len()];
     let mut clock = Clock::new();
@@ -36,7 +42,7 @@ pub(super) fn all(study: &Study, folder: &Path, interrupted: &AtomicBool) -> Res
             let outcome = match known {
                 Some(outcome) => Some(outcome),
                 None => runner
-                    .run(run, &mut Progress::new(&run.arm), interrupted)
+                    .run(run, &mut told.observer(&run.arm), interrupted)
                     .map_err(|error| explain(error, folder, &outcomes))?,
             };
             if let Some(outcome) = &outcome {

@@ -5,6 +5,7 @@ mod html;
 mod json;
 mod plan;
 mod table;
+mod told;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -15,12 +16,12 @@ use gradus::study::{Outcome as RunOutcome, Runner, Search, Settings, Study, Summ
 use gradus_core::files::write_atomically;
 
 use self::plan::Plan;
+use self::told::Told;
 use super::layers;
 use super::train::stop_on_interrupt;
 use crate::arguments::{Compare, Stage};
 use crate::failure::{Failure, Outcome};
 use crate::output;
-use crate::progress::Progress;
 
 /// A study that has been run.
 struct Finished<'a> {
@@ -64,20 +65,21 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         }
         return execute::take_runs(&study, &folder, &interrupted);
     }
+    let told = &mut Told::default();
     if let Some(search) = &search {
-        Runner::new(&search.study, &folder).check(&mut Progress::new("compare"))?;
+        Runner::new(&search.study, &folder).check(&mut told.observer("compare"))?;
         let known = execute::known(&search.study, &folder)?;
         // What is in the folder of a search that is over was trained with what it chose.
         if known.len() == search.study.runs.len() {
             study = plan.study(&chosen(search, &known)?.0)?;
         }
     }
-    Runner::new(&study, &folder).check(&mut Progress::new("compare"))?;
-    let all = |study: &Study, stage: Stage| {
+    Runner::new(&study, &folder).check(&mut told.observer("compare"))?;
+    let mut all = |study: &Study, stage: Stage| {
         if arguments.parallel > 1 {
             workers::run(study, stage, &folder, arguments, &interrupted)
         } else {
-            execute::all(study, &folder, &interrupted)
+            execute::all(study, &folder, told, &interrupted)
         }
     };
     let mut tuned = None;
@@ -95,19 +97,21 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
         folder: &folder,
         seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
     };
-    let documents: [(_, fn(&Finished<'_>) -> String); 2] =
-        [(&arguments.markdown, table::markdown), (&arguments.html, html::page)];
-    for (path, document) in documents {
-        if let Some(path) = path {
-            let text = document(&finished);
-            write_atomically(path, |file| file.write_all(text.as_bytes()))
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
-        }
+    if let Some(path) = &arguments.markdown {
+        write(path, &table::markdown(&finished))?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, &html::page(&finished))?;
     }
     if arguments.json {
         return output::json(&json::of(&finished));
     }
     output::text(&table::text(&finished))
+}
+
+fn write(path: &Path, text: &str) -> Outcome {
+    write_atomically(path, |file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
 /// The settings that a search chose for each arm, and its trials.
