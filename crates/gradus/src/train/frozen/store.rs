@@ -55,6 +55,8 @@ pub(super) struct Store {
     folder: Option<PathBuf>,
     /// Bytes of all files together.
     limit: u64,
+    /// Bytes up to which a file is read as a whole.
+    whole: usize,
 }
 
 const PREFIX: &str = "features-";
@@ -71,6 +73,7 @@ impl Store {
         Self {
             folder,
             limit: (config.feature_cache_mib as u64) << 20,
+            whole: READ_WHOLE,
         }
     }
 
@@ -86,7 +89,7 @@ impl Store {
             return None;
         }
         let mut values = Vec::new();
-        if rows.saturating_mul(width).saturating_mul(4) <= READ_WHOLE {
+        if rows.saturating_mul(width).saturating_mul(4) <= self.whole {
             found.read(0..rows, &mut values).ok()?;
         }
         // When it was last of use decides what goes first; a folder that cannot be written to serves all the same.
@@ -241,6 +244,7 @@ mod tests {
         Store {
             folder: Some(folder.to_owned()),
             limit,
+            whole: READ_WHOLE,
         }
     }
 
@@ -256,10 +260,11 @@ mod tests {
     #[test]
     fn features_are_made_once_and_again_when_the_file_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, made) = (store(folder.path(), 1 << 20), Cell::new(0));
-        for _ in 0..2 {
+        let (mut store, made) = (store(folder.path(), 1 << 20), Cell::new(0));
+        for whole in [0, READ_WHOLE, 23] {
+            store.whole = whole;
             let found = make(&store, "a", &made);
-            assert!(matches!(found, Stored::File(_)));
+            assert_eq!(matches!(found, Stored::File(_)), whole < 24);
             assert_eq!(found.gather([2, 0].into_iter()).unwrap(), [5.0, 6.0, 1.0, 2.0]);
             assert_eq!(made.get(), 1);
         }
