@@ -40,6 +40,9 @@ const SECTIONS: &[&str] = &[
     "optimizer.rule",
 ];
 
+/// Those of them that may be missing: `none` takes away what a lower layer, such as a preset, has put there.
+const OPTIONAL: &[&str] = &["miner", "embedding-augmentation", "auxiliary-loss"];
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -195,7 +198,19 @@ impl Overlay {
             origin: "configuration".to_owned(),
             problem,
         };
-        let text = toml::to_string(&self.table).map_err(|error| refused(error.to_string()))?;
+        let mut table = self.table.clone();
+        for &section in OPTIONAL {
+            // As a file says it, and as a bare name is understood.
+            let off = match table.get(section) {
+                Some(Value::String(name)) => name == "none",
+                Some(Value::Table(variants)) => variants.len() == 1 && variants.contains_key("none"),
+                _ => false,
+            };
+            if off {
+                table.remove(section);
+            }
+        }
+        let text = toml::to_string(&table).map_err(|error| refused(error.to_string()))?;
         let config: Config = toml::from_str(&text).map_err(|error| refused(with_suggestion(&error.to_string())))?;
         config.validate().map_err(refused)?;
         Ok(config)
@@ -327,6 +342,22 @@ mod tests {
             text.contains("triplet-margin") && !text.contains("proxy-anchor"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn none_takes_away_what_a_preset_has_put_there() {
+        let mut layers = Overlay::preset("gradus").unwrap();
+        assert!(layers.resolve().unwrap().embedding_augmentation.is_some());
+        layers.set("embedding-augmentation=none").unwrap();
+        assert!(layers.resolve().unwrap().embedding_augmentation.is_none());
+        layers.set("embedding-augmentation=proxy-synthesis").unwrap();
+        assert!(layers.resolve().unwrap().embedding_augmentation.is_some());
+        let mut layers = Overlay::preset("gradus").unwrap();
+        layers.put(toml::from_str("embedding-augmentation = 'none'\nminer = 'none'").unwrap());
+        let config = layers.resolve().unwrap();
+        assert!(config.embedding_augmentation.is_none() && config.miner.is_none());
+        layers.set("loss=none").unwrap();
+        assert!(layers.resolve().is_err());
     }
 
     #[test]

@@ -13,29 +13,35 @@ pub struct Preset {
     /// One line about it.
     pub about: &'static str,
     intra_class: fn() -> IntraClassConfig,
+    /// The kind of `[embedding-augmentation]`, at its defaults, where there is one.
+    augmentation: Option<&'static str>,
 }
 
 /// All presets, sorted by name.
 pub const ALL: &[Preset] = &[
     Preset {
         name: "gradus",
-        about: "Proxy-Anchor plus intra-class ranking of real members in the order of the untouched pretrained network",
+        about: "Proxy-Anchor on real and generated members of each class, the real ones held to the order of the untouched pretrained network",
         intra_class: IntraClassConfig::members,
+        augmentation: Some("class-covariance"),
     },
     Preset {
         name: "proxy-anchor",
         about: "Proxy-Anchor alone (Kim et al., CVPR 2020): the baseline",
         intra_class: IntraClassConfig::disabled,
+        augmentation: None,
     },
     Preset {
         name: "sgar",
         about: "the method as the paper describes it (Liu et al., arXiv 2304.10941)",
         intra_class: IntraClassConfig::sgar,
+        augmentation: None,
     },
     Preset {
         name: "sgar-released",
         about: "the method as its authors' code runs, every quirk behind a named switch",
         intra_class: IntraClassConfig::sgar_released,
+        augmentation: None,
     },
 ];
 
@@ -60,6 +66,10 @@ impl Preset {
         let mut table = Table::new();
         if let Ok(section) = Value::try_from((self.intra_class)()) {
             table.insert("intra-class".to_owned(), section);
+        }
+        if let Some(kind) = self.augmentation {
+            let section = Table::from_iter([(kind.to_owned(), Value::Table(Table::new()))]);
+            table.insert("embedding-augmentation".to_owned(), Value::Table(section));
         }
         table
     }

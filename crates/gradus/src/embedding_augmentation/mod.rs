@@ -219,7 +219,7 @@ impl EmbeddingAugmentationConfig {
         if loss.accepts().references == Support::Required {
             return Err(here(
                 "the loss compares two views of every image, where there is no one batch to augment; choose another loss, or \
-                 leave [embedding-augmentation] out"
+                 turn this off with embedding-augmentation = \"none\""
                     .to_owned(),
             ));
         }
