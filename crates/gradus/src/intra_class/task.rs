@@ -988,6 +988,7 @@ mod tests {
                 };
                 let config = IntraClassConfig {
                     weight: 2.0,
+                    ranking_weight: 0.9,
                     aggregate,
                     members: members.clone(),
                     ..IntraClassConfig::members()
