@@ -358,6 +358,22 @@ mod tests {
         assert!(config.embedding_augmentation.is_none() && config.miner.is_none());
         layers.set("loss=none").unwrap();
         assert!(layers.resolve().is_err());
+        for assignment in ["loss=self-supervised", "loss=n-pairs", "memory.size=64"] {
+            let mut layers = Overlay::preset("gradus").unwrap();
+            layers.set(assignment).unwrap();
+            let message = layers.resolve().unwrap_err().to_string();
+            assert!(
+                message.contains("embedding-augmentation = \"none\""),
+                "{assignment}: {message}"
+            );
+            layers.set("embedding-augmentation=none").unwrap();
+            let after = layers
+                .resolve()
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(!after.contains("augmentation"), "{assignment}: {after}");
+        }
     }
 
     #[test]

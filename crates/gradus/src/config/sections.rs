@@ -516,7 +516,7 @@ impl Config {
         if self.memory.is_some() {
             return Err(format!(
                 "embedding-augmentation.{name} augments a batch that is compared with itself, but [memory] gives it something \
-                 else to compare with: leave one of the two out"
+                 else to compare with: leave one of the two out (embedding-augmentation = \"none\")"
             ));
         }
         if let Some(MinerConfig::EmbeddingsAlreadyPackagedAsTriplets(_)) = &self.miner
@@ -524,7 +524,7 @@ impl Config {
         {
             return Err(format!(
                 "embedding-augmentation.{name} adds rows to a batch, but miner.embeddings-already-packaged-as-triplets takes \
-                 batches for triplets, one after the other: leave one of the two out"
+                 batches for triplets, one after the other: leave one of the two out (embedding-augmentation = \"none\")"
             ));
         }
         let Some(statistics) = augmentation.statistics() else {

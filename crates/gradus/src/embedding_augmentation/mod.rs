@@ -211,15 +211,15 @@ impl EmbeddingAugmentationConfig {
         self.validate_settings()?;
         let here = |problem: String| {
             format!(
-                "embedding-augmentation.{} with loss.{}: {problem}",
+                "embedding-augmentation.{} with loss.{}: {problem}, or set embedding-augmentation = \"none\" (the preset `gradus` \
+                 brings class-covariance)",
                 self.name(),
                 loss.name()
             )
         };
         if loss.accepts().references == Support::Required {
             return Err(here(
-                "the loss compares two views of every image, where there is no one batch to augment; choose another loss, or \
-                 turn this off with embedding-augmentation = \"none\""
+                "the loss compares two views of every image, where there is no one batch to augment; choose another loss"
                     .to_owned(),
             ));
         }
