@@ -358,6 +358,18 @@ mod tests {
         assert!(config.embedding_augmentation.is_none() && config.miner.is_none());
         layers.set("loss=none").unwrap();
         assert!(layers.resolve().is_err());
+        // A stored run over its preset, as `--config` reads it, and a file that a person writes.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        for text in [
+            toml::to_string(&config).unwrap(),
+            "embedding-augmentation = 'none'".to_owned(),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let mut layers = Overlay::preset("gradus").unwrap();
+            layers.file(&path).unwrap();
+            assert!(layers.resolve().unwrap().embedding_augmentation.is_none());
+        }
         for assignment in ["loss=self-supervised", "loss=n-pairs", "memory.size=64"] {
             let mut layers = Overlay::preset("gradus").unwrap();
             layers.set(assignment).unwrap();

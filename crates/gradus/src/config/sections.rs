@@ -48,8 +48,9 @@ pub struct Config {
     /// Cross-batch memory the base loss compares batches with (default none).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryConfig>,
-    /// What is generated in embedding space for the base loss (default nothing).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What is generated in embedding space for the base loss (default nothing, which is written `"none"`: a stored configuration shall
+    /// take away what its preset puts there).
+    #[serde(with = "or_none")]
     pub embedding_augmentation: Option<EmbeddingAugmentationConfig>,
     /// A loss beside the base loss that is dropped after training (default none).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,6 +258,31 @@ impl From<FeatureCache> for String {
             FeatureCache::None => "none".to_owned(),
             FeatureCache::Folder(folder) => folder.to_string_lossy().into_owned(),
         }
+    }
+}
+
+/// A section that may be missing, which is written `"none"`.
+mod or_none {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        section: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match section {
+            Some(section) => section.serialize(serializer),
+            None => serializer.serialize_str("none"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        if value.as_str() == Some("none") {
+            return Ok(None);
+        }
+        T::deserialize(value).map(Some).map_err(serde::de::Error::custom)
     }
 }
 
