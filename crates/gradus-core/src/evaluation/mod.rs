@@ -25,6 +25,7 @@ mod level_order;
 mod map_at_r;
 mod measure;
 mod ndcg;
+mod near_and_far;
 mod neighborhood_preservation;
 mod neighbors;
 mod order_preservation;

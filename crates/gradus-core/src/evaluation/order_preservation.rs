@@ -192,7 +192,7 @@ fn scales(rows: &UnitRows, table: &FactorTable) -> Vec<f64> {
 }
 
 /// `None`: nothing to preserve. 0: the embedding distances are all equal.
-fn correlate(known: &[f64], embedded: &[f64]) -> Option<(f64, f64)> {
+pub(super) fn correlate(known: &[f64], embedded: &[f64]) -> Option<(f64, f64)> {
     if known.windows(2).all(|pair| pair[0] == pair[1]) {
         return None;
     }

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::measure::LoneQueries;
+use super::near_and_far::NearAndFar;
 use super::neighborhood_preservation::of_queries;
 use super::retrieval_measures::RetrievalMeasures;
 use super::search::rank_positives;
 use super::subject::{COMPARED, Subject};
 use super::unit_rows::UnitRows;
-use super::{EvaluationError, EvaluationOptions, blocks, order_preservation};
+use super::{EvaluationError, EvaluationOptions, blocks, near_and_far, order_preservation};
 
 /// One number of each query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +25,8 @@ pub struct QueryColumn {
 pub struct PerQuery {
     /// Class of each query.
     pub classes: Vec<u32>,
-    /// `recall@1`, `map@r`; `order_preservation.FACTOR` of each known factor; `reference_spearman` with a reference space.
+    /// `recall@1`, `map@r`; `order_preservation.FACTOR`, `order_preservation_near.FACTOR` and `recall_far.FACTOR` of each known
+    /// factor; `reference_spearman` with a reference space.
     pub columns: Vec<QueryColumn>,
 }
 
@@ -84,6 +86,20 @@ pub fn per_query(subject: &Subject<'_>, options: &EvaluationOptions) -> Result<P
                     values,
                 });
             }
+            let found = near_and_far::of_queries(&rows, factors);
+            let kinds: [fn(&NearAndFar) -> Option<f64>; 2] = [|query| query.order_near, |query| query.recall_far];
+            for (name, value) in near_and_far::NAMES.into_iter().zip(kinds) {
+                for (number, factor) in factors.factors.iter().enumerate() {
+                    let mut values = vec![None; set.len()];
+                    for (query, of_factors) in found.iter().enumerate() {
+                        values[rows.order()[query] as usize] = value(&of_factors[number]);
+                    }
+                    all.columns.push(QueryColumn {
+                        name: format!("{name}.{}", factor.name),
+                        values,
+                    });
+                }
+            }
         }
         if let Some(reference) = subject.reference {
             let (own, other) = subject.beside_reference(set, reference)?;
@@ -135,6 +151,10 @@ mod tests {
                 "map@r",
                 "order_preservation.angle",
                 "order_preservation.size",
+                "order_preservation_near.angle",
+                "order_preservation_near.size",
+                "recall_far.angle",
+                "recall_far.size",
                 "reference_spearman"
             ]
         );

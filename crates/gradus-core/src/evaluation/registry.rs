@@ -5,8 +5,8 @@ use super::ranks::{Horizon, RankedQuery};
 use super::subject::Whole;
 use super::{
     EvaluationError, alignment_uniformity, average_precision, cluster_measures, cmc, collapse, density, level_order,
-    map_at_r, ndcg, order_preservation, precision, r_precision, recall_at_k, reciprocal_rank, spectral_decay,
-    structure_measures, verification_measures,
+    map_at_r, ndcg, near_and_far, order_preservation, precision, r_precision, recall_at_k, reciprocal_rank,
+    spectral_decay, structure_measures, verification_measures,
 };
 
 /// Named numbers; `None` where the data do not define one.
@@ -163,6 +163,12 @@ pub(super) const REGISTRY: &[Entry] = &[
     whole(order_preservation::KENDALL_TAU, &[Classes, Factors], |set| {
         set.order(|order| vec![("order_kendall".into(), order.kendall)])
     }),
+    larger(whole(near_and_far::ORDER_NEAR, &[Classes, Factors], |set| {
+        Ok(set.near_and_far()?[0].clone())
+    })),
+    larger(whole(near_and_far::RECALL_FAR, &[Classes, Factors], |set| {
+        Ok(set.near_and_far()?[1].clone())
+    })),
     whole(cluster_measures::NMI, &[Classes], |set| {
         set.clusters(|scores| ("nmi", scores.nmi))
     }),

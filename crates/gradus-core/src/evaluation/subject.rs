@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 
 use super::cluster_scores::ClusterScores;
 use super::factors::FactorTable;
+use super::near_and_far::near_and_far;
 use super::neighborhood_preservation::{NeighborhoodPreservation, neighborhood_preservation};
 use super::order_preservation::{OrderPreservation, order_preservation};
 use super::registry::Numbers;
@@ -116,6 +117,7 @@ pub(super) struct Whole<'a> {
     rows: OnceCell<UnitRows>,
     spectrum: OnceCell<Spectrum>,
     order: OnceCell<OrderPreservation>,
+    near_and_far: OnceCell<[Numbers; 2]>,
     clusters: OnceCell<ClusterScores>,
     verification: OnceCell<Option<Verification>>,
     reference: OnceCell<NeighborhoodPreservation>,
@@ -129,6 +131,7 @@ impl<'a> Whole<'a> {
             rows: OnceCell::new(),
             spectrum: OnceCell::new(),
             order: OnceCell::new(),
+            near_and_far: OnceCell::new(),
             clusters: OnceCell::new(),
             verification: OnceCell::new(),
             reference: OnceCell::new(),
@@ -196,6 +199,20 @@ impl<'a> Whole<'a> {
             order_preservation(&UnitRows::new(self.sets()?.0, "query")?, factors)
         })?;
         Ok(numbers(order))
+    }
+
+    /// Order among near members of the queries, and recall of far ones.
+    pub(super) fn near_and_far(&self) -> Result<&[Numbers; 2], EvaluationError> {
+        get_or_try(&self.near_and_far, || {
+            let factors = self
+                .subject
+                .factors
+                .ok_or_else(|| EvaluationError::Factors("no factors are given".into()))?;
+            if self.subject.gallery.is_none() {
+                return near_and_far(self.rows()?, factors);
+            }
+            near_and_far(&UnitRows::new(self.sets()?.0, "query")?, factors)
+        })
     }
 
     /// Clusters of all rows against their classes.

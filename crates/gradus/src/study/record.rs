@@ -13,6 +13,8 @@ use crate::train::{PreparedData, TrainError};
 
 /// Name of the file in the folder of a run.
 const FILE: &str = "queries.json";
+/// Measures of known factors that a run does not report itself.
+const OF_FACTORS: [&str; 2] = ["order_preservation_near", "recall_far"];
 /// Measures of the whole set that need a reference space.
 const OF_REFERENCE: [&str; 3] = ["reference_spearman", "knn_overlap", "linear_cka"];
 
@@ -22,7 +24,8 @@ pub struct RunRecord {
     /// Which reference network was compared with, if any, as its section says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Measures beside the reference: `reference_spearman`, `knn_overlap`, `linear_cka`.
+    /// Measures that a run does not report itself: of known factors `order_preservation_near` and `recall_far`, beside the reference
+    /// `reference_spearman`, `knn_overlap`, `linear_cka`.
     #[serde(default)]
     pub measures: serde_json::Map<String, serde_json::Value>,
     /// The queries.
@@ -45,17 +48,15 @@ impl RunRecord {
         subject.reference = reference.map(|(_, set)| set);
         let options = evaluation_options(&data.dataset, config);
         let queries = per_query(&subject, &options)?;
-        let measures = match reference {
-            Some(_) => {
-                let names = OF_REFERENCE.map(str::to_owned);
-                let found = report(&subject, &options, Some(&names), &ReportOptions::default())?.evaluation;
-                let all = crate::train::trainer::measures(&found);
-                all.into_iter()
-                    .filter(|(name, _)| OF_REFERENCE.contains(&name.as_str()))
-                    .collect()
-            }
-            None => serde_json::Map::new(),
-        };
+        let of_factors = OF_FACTORS.iter().filter(|_| embedded.factors.is_some());
+        let of_reference = OF_REFERENCE.iter().filter(|_| reference.is_some());
+        let names: Vec<String> = of_factors.chain(of_reference).map(|&name| name.to_owned()).collect();
+        let mut measures = serde_json::Map::new();
+        if !names.is_empty() {
+            let found = report(&subject, &options, Some(&names), &ReportOptions::default())?.evaluation;
+            measures = crate::train::trainer::measures(&found);
+            measures.retain(|name, _| names.iter().any(|asked| asked == name));
+        }
         Ok(Self {
             reference: reference.map(|(name, _)| name.to_owned()),
             measures,

@@ -10,7 +10,14 @@ use serde_json::{Map, Value};
 use super::{Outcome, Study};
 
 /// Measures whose differences are tested: those that are means over queries.
-pub const MEASURES: [&str; 4] = ["recall@1", "map@r", "order_preservation", "reference_spearman"];
+pub const MEASURES: [&str; 6] = [
+    "recall@1",
+    "map@r",
+    "order_preservation",
+    "reference_spearman",
+    "order_preservation_near",
+    "recall_far",
+];
 /// Resamples behind every interval of a difference.
 pub const RESAMPLES: usize = 10_000;
 /// Seed of the resamples.
