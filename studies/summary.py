@@ -10,7 +10,7 @@ Python 3.11, no packages.
 import argparse
 import json
 
-MEASURES = ("recall@1", "map@r", "reference_spearman", "order_preservation", "order_preservation_combined")
+MEASURES = ("recall@1", "map@r", "reference_spearman", "order_preservation", "order_preservation_combined", "order_preservation_near", "recall_far")
 
 
 def kept(study):

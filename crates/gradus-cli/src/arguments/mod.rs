@@ -120,12 +120,19 @@ pub(crate) struct DataFlags {
   gradus train --data flora --preset gradus --out runs/flora
   gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --epochs 15 --json
   gradus train --data my-images --train-classes 1-40 --test-classes 41-60 --freeze-trunk --backbone resnet50 --weights resnet50.pth
+  gradus train --embeddings E.npy --labels L.npy --train-classes 0-99 --test-classes 100-199 --width 128
   gradus train --resume runs/flora")]
 pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) data: DataFlags,
+    /// Vectors of another model instead of images, in .npy, .npz, .safetensors or .parquet: trains a head on them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "layout", "backbone", "weights", "size", "cache", "freeze_trunk", "views", "max_bad_images"])]
+    pub(crate) embeddings: Option<PathBuf>,
+    /// Class of each vector, an integer vector in .npy, .npz or .safetensors (default: what lies in or beside the file of vectors)
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub(crate) labels: Option<PathBuf>,
     /// Network: see `gradus list backbones`
     #[arg(long, value_name = "NAME")]
     pub(crate) backbone: Option<String>,
@@ -257,14 +264,23 @@ pub(crate) struct FewShot {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   gradus embed --run runs/cub --images photos --out photos.npy
-  gradus embed --run runs/cub --images photos --out photos.parquet")]
+  gradus embed --run runs/cub --images photos --out photos.parquet
+  gradus embed --run runs/head --embeddings E.npy --out embedded.npy")]
 pub(crate) struct Embed {
     /// Run folder
     #[arg(long, value_name = "FOLDER")]
     pub(crate) run: PathBuf,
     /// Folder of images, searched with its sub-folders
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) images: PathBuf,
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with = "embeddings",
+        required_unless_present = "embeddings"
+    )]
+    pub(crate) images: Option<PathBuf>,
+    /// Vectors instead of images, for a run that trained a head on vectors: .npy, .npz, .safetensors or .parquet
+    #[arg(long, value_name = "FILE", conflicts_with = "max_bad_images")]
+    pub(crate) embeddings: Option<PathBuf>,
     /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,

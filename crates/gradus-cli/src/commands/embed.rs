@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::trained::{load_embedder, stored_layers};
 use crate::arguments::Embed;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::progress::Progress;
 
@@ -21,10 +21,21 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         layers.insert("device", device.as_str());
     }
     let config = layers.resolve()?;
-    let (items, folders) = layouts::list_images(&arguments.images)?;
+    let (items, folders) = match (&arguments.images, &arguments.embeddings) {
+        (Some(folder), _) => layouts::list_images(folder)?,
+        (None, Some(path)) => (layouts::list_vectors(path)?, Vec::new()),
+        (None, None) => {
+            return Err(Failure::new(
+                "what is embedded? Give --images FOLDER or --embeddings FILE",
+            ));
+        }
+    };
     let items: Arc<[Item]> = items.into();
     let all: Vec<usize> = (0..items.len()).collect();
-    let bad = prepare::bad_images(&items, &all, arguments.max_bad_images)?;
+    let bad = match arguments.images {
+        Some(_) => prepare::bad_images(&items, &all, arguments.max_bad_images)?,
+        None => Vec::new(),
+    };
     for (_, message) in bad.iter().take(10) {
         output::note(&format!("left out: {message}"));
     }
@@ -54,8 +65,13 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         }));
     }
     let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    let what = if arguments.images.is_some() {
+        "images"
+    } else {
+        "vectors"
+    };
     output::text(&format!(
-        "{} images embedded, {} numbers each\nwritten: {}",
+        "{} {what} embedded, {} numbers each\nwritten: {}",
         set.len(),
         set.dim,
         files.join(", ")

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gradus::config::{Config, Overlay};
 use gradus::models::BackboneConfig;
 use gradus::train::{Observer, PreparedData, RunFolder, RunReport, Trainer};
+use gradus_core::data::Layout;
+use gradus_core::embeddings;
 use serde_json::Value;
 
 use super::layers;
@@ -71,6 +73,9 @@ pub(crate) fn train(
 fn configuration(arguments: &Train) -> Result<Config, Failure> {
     let mut layers = layers::of_source(&arguments.source)?;
     layers::put_data(&mut layers, &arguments.data)?;
+    if let Some(path) = &arguments.embeddings {
+        put_vectors(&mut layers, path, arguments.labels.as_deref())?;
+    }
     if let Some(name) = &arguments.backbone {
         layers.insert("model.backbone", backbone_section(name)?);
     }
@@ -99,6 +104,18 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
     }
     layers::put_overrides(&mut layers, &arguments.source)?;
     layers::resolve(layers)
+}
+
+/// A head on vectors of another model instead of a network on images.
+fn put_vectors(layers: &mut Overlay, path: &Path, labels: Option<&Path>) -> Result<(), Failure> {
+    layers.insert("data.path", layers::path_value(path)?);
+    layers.insert("data.layout", Layout::Embeddings.name());
+    if let Some(labels) = labels {
+        layers.insert("data.labels", layers::path_value(labels)?);
+    }
+    let width = embeddings::read_width(path)?;
+    layers.insert("model.vectors", i64::try_from(width).unwrap_or(i64::MAX));
+    Ok(())
 }
 
 /// A backbone of a name with default options, as a section.
@@ -140,6 +157,7 @@ fn stored_config(folder: &Path, arguments: &Train) -> Result<Config, Failure> {
         || arguments.source.config.is_some()
         || !arguments.source.overrides.is_empty()
         || !arguments.data.data.is_empty()
+        || arguments.embeddings.is_some()
         || arguments.backbone.is_some();
     if says_something {
         let asked = configuration(arguments)?;

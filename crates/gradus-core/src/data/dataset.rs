@@ -61,6 +61,27 @@ pub enum Source {
         /// By how many quarter turns, 1 to 3.
         quarters: u8,
     },
+    /// No image at all, but a vector that another model made of one.
+    Vector {
+        /// Name of the row, usually the path of the image.
+        name: String,
+        /// All vectors.
+        vectors: Arc<Vectors>,
+        /// Which of them.
+        row: usize,
+    },
+}
+
+/// Vectors that another model made.
+///
+/// # Shapes
+/// `values` is row-major `[rows, dim]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vectors {
+    /// Width of one vector.
+    pub dim: usize,
+    /// All of them, one after the other.
+    pub values: Vec<f32>,
 }
 
 impl Source {
@@ -69,11 +90,28 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Encoded { name, .. } | Self::Drawn { name, .. } => name.clone(),
+            Self::Encoded { name, .. } | Self::Drawn { name, .. } | Self::Vector { name, .. } => name.clone(),
             Self::Turned { source, quarters } => {
                 format!("{} turned by {} degrees", source.name(), u32::from(*quarters) * 90)
             }
         }
+    }
+
+    /// The vector that stands for the image, where another model made one.
+    #[must_use]
+    pub fn vector(&self) -> Option<&[f32]> {
+        match self {
+            Self::Vector { vectors, row, .. } => Some(&vectors.values[row * vectors.dim..(row + 1) * vectors.dim]),
+            _ => None,
+        }
+    }
+}
+
+impl Dataset {
+    /// The width of its vectors, if its items are vectors that another model made.
+    #[must_use]
+    pub fn vector_width(&self) -> Option<usize> {
+        self.items.first()?.source.vector().map(<[f32]>::len)
     }
 }
 

@@ -61,6 +61,12 @@ impl Fingerprint {
                 self.bytes(&[*quarters]);
                 self.source(source)?;
             }
+            Source::Vector { name, .. } => {
+                self.text(name);
+                let values = source.vector().unwrap_or_default();
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                self.bytes(&bytes);
+            }
         }
         Ok(())
     }

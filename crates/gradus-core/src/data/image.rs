@@ -99,6 +99,10 @@ pub fn decode_within(source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>,
             Ok(Arc::clone(pixels))
         }
         Source::Turned { source, quarters } => Ok(turn(decode_within(source, pixel_limit)?, *quarters)),
+        Source::Vector { name, .. } => Err(ImageError::Broken {
+            name: name.clone(),
+            problem: "it is a vector that another model made; there is no image to decode".to_owned(),
+        }),
     }
 }
 

@@ -151,7 +151,7 @@ pub fn inspect(dataset: &Dataset, check: Option<ImageCheck<'_>>) -> Inspection {
 fn is_present(source: &Source) -> bool {
     match source {
         Source::File(path) => path.is_file(),
-        Source::Encoded { .. } | Source::Drawn { .. } => true,
+        Source::Encoded { .. } | Source::Drawn { .. } | Source::Vector { .. } => true,
         Source::Turned { source, .. } => is_present(source),
     }
 }

@@ -27,7 +27,7 @@ pub use labels::{
 pub use matrices::{Matrix, read_factors, read_matrix, read_parameters, read_precise_matrix, write_matrix};
 pub use npy_rows::NpyRows;
 pub use npy_writer::MatrixWriter;
-pub use tables::{EmbeddingTable, read_rows, read_table};
+pub use tables::{EmbeddingTable, read_rows, read_table, read_width};
 
 use crate::files::write_atomically;
 

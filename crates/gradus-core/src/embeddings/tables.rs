@@ -49,6 +49,17 @@ pub fn read_rows(path: &Path) -> Result<EmbeddingTable, EmbeddingFileError> {
     Ok(EmbeddingTable { labels: None, ..table })
 }
 
+/// The width of the rows; of `.npy` without reading all of them.
+///
+/// # Errors
+/// Those of [`read_rows`].
+pub fn read_width(path: &Path) -> Result<usize, EmbeddingFileError> {
+    if extension(path) == "npy" {
+        return Ok(NpyRows::open(path)?.dim());
+    }
+    Ok(read_rows(path)?.dim)
+}
+
 fn read(
     path: &Path,
     labels: impl FnOnce(&super::array::Array) -> Result<Option<Labels>, String>,

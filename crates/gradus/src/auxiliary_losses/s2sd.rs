@@ -61,7 +61,7 @@ impl AuxiliaryLossConfig for S2sdConfig {
         if self.widths.is_empty() && !self.features {
             return refuse("s2sd", "widths", widths, "at least one width, or features = true: there is no teacher");
         }
-        if let HeadConfig::Mlp { hidden } = self.head
+        if let HeadConfig::Mlp { hidden } | HeadConfig::Residual { hidden } = self.head
             && !(1..=16384).contains(&hidden)
         {
             return refuse("s2sd", "head.mlp.hidden", hidden, "a width between 1 and 16384");

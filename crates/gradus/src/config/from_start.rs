@@ -14,7 +14,7 @@ use crate::models;
 /// If a key or value is not accepted, or the file of weights cannot be read.
 pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
     let config = layers.resolve()?;
-    if config.model.freeze_trunk {
+    if config.model.trains_head_alone() {
         for (key, value) in [("optimizer.rate", 3e-4), ("optimizer.criterion-factor", 333.0)] {
             if !layers.mentions(key) {
                 layers.insert(key, value);
@@ -22,7 +22,7 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
         }
     }
     let Some(weights) = &config.model.weights else {
-        let own = config.teacher.kind != TeacherKind::Network && !config.model.freeze_trunk;
+        let own = config.teacher.kind != TeacherKind::Network && !config.model.trains_head_alone();
         if own && config.intra_class.needs_teacher() && !layers.mentions("teacher.space") {
             layers.insert("teacher.space", "thumbnail");
         }

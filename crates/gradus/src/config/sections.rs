@@ -76,6 +76,9 @@ pub struct DataConfig {
     /// Further paths read as one data set with the first: Omniglot's second archive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub with: Vec<PathBuf>,
+    /// Classes of vectors that another model made (`path` is then their file), when they do not lie in or beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
     /// Layout, when recognition from the files is not wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
@@ -116,6 +119,7 @@ impl Default for DataConfig {
         Self {
             path: PathBuf::from("flora"),
             with: Vec::new(),
+            labels: None,
             layout: None,
             train_classes: None,
             test_classes: None,
@@ -503,11 +507,25 @@ impl Config {
         self.loss.validate_reduces()?;
         self.validate_composition()?;
         self.intra_class.validate()?;
-        if self.model.freeze_trunk && self.teacher.kind == TeacherKind::Network && self.intra_class.needs_teacher() {
+        let without_images = match (self.model.vectors, self.model.freeze_trunk) {
+            (Some(_), _) => Some(("model.vectors trains on vectors", "train on images")),
+            (None, true) => Some((
+                "model.freeze-trunk trains on stored features",
+                "train without --freeze-trunk",
+            )),
+            (None, false) => None,
+        };
+        if let Some((what, instead)) = without_images
+            && self.teacher.kind == TeacherKind::Network
+            && self.intra_class.needs_teacher()
+        {
+            return Err(format!(
+                "teacher.kind = \"network\" sees images, but {what}: use teacher.kind = \"frozen\", or {instead}"
+            ));
+        }
+        if self.model.vectors.is_some() && self.intra_class.graded_levels().is_some() {
             return Err(
-                "teacher.kind = \"network\" sees images, but model.freeze-trunk trains on stored features: \
-                        use teacher.kind = \"frozen\", or train without --freeze-trunk"
-                    .to_owned(),
+                "intra-class.source = \"augmentations\" augments images, but model.vectors trains on vectors: use another source".to_owned(),
             );
         }
         let sees_images = match self.teacher.space {
@@ -515,10 +533,11 @@ impl Config {
             TeacherSpace::Thumbnail => Some("thumbnail"),
             TeacherSpace::Embedding | TeacherSpace::Features => None,
         };
-        if let Some(space) = sees_images.filter(|_| self.model.freeze_trunk && self.intra_class.needs_teacher()) {
+        if let (Some(space), Some((what, instead))) = (sees_images, without_images)
+            && self.intra_class.needs_teacher()
+        {
             return Err(format!(
-                "teacher.space = \"{space}\" sees images, but model.freeze-trunk trains on stored features: use \
-                 teacher.space = \"embedding\" or \"features\", or train without --freeze-trunk"
+                "teacher.space = \"{space}\" sees images, but {what}: use teacher.space = \"embedding\" or \"features\", or {instead}"
             ));
         }
         Ok(())
@@ -603,6 +622,12 @@ impl Config {
             return Err(format!(
                 "loss.{name} compares two augmented views of every image, but model.freeze-trunk trains on stored features, \
                  which have one: add --views 8, choose another loss, or train without --freeze-trunk"
+            ));
+        }
+        if two_views && self.model.vectors.is_some() {
+            return Err(format!(
+                "loss.{name} compares two augmented views of every image, but model.vectors trains on one vector of each: choose \
+                 another loss"
             ));
         }
         match (&self.miner, accepts.mined) {

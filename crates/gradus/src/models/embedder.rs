@@ -29,6 +29,10 @@ pub enum HeadStart {
 pub struct ModelConfig {
     /// The backbone and its options; default `conv4`.
     pub backbone: BackboneConfig,
+    /// Width of the vectors that another model made and that are given in place of images: there is then a head alone, no trunk (none
+    /// given: images).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<usize>,
     /// Pretrained weights of the backbone: `.safetensors`, `.pth`, `.pt` or `.th`. None: seeded random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
@@ -57,6 +61,7 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             backbone: BackboneConfig::default(),
+            vectors: None,
             weights: None,
             pooling: Pooling::default(),
             normalise_features: true,
@@ -71,6 +76,12 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
+    /// Whether only a head is trained: the trunk is frozen, or there is none.
+    #[must_use]
+    pub fn trains_head_alone(&self) -> bool {
+        self.freeze_trunk || self.vectors.is_some()
+    }
+
     /// Checks every option that can be checked without files.
     ///
     /// # Errors
@@ -84,12 +95,36 @@ impl ModelConfig {
                 self.width
             ));
         }
-        if let HeadConfig::Mlp { hidden } = self.head
+        if let HeadConfig::Mlp { hidden } | HeadConfig::Residual { hidden } = self.head
             && !(1..=16384).contains(&hidden)
         {
             return refuse(format!(
-                "The hidden width of the MLP head (`model.head.mlp.hidden`) must be from 1 to 16384, but is {hidden}."
+                "The hidden width of the head (`model.head.mlp.hidden`, `model.head.residual.hidden`) must be from 1 to 16384, but is \
+                 {hidden}."
             ));
+        }
+        if let Some(width) = self.vectors {
+            if !(1..=65536).contains(&width) {
+                return refuse(format!(
+                    "The width of given vectors (`model.vectors`) must be from 1 to 65536, but is {width}."
+                ));
+            }
+            let of_trunk = [
+                ("weights", self.weights.is_some()),
+                ("trainable-blocks", self.trainable_blocks.is_some()),
+                ("freeze-trunk", self.freeze_trunk),
+                ("freeze-batch-norm", self.freeze_batch_norm),
+            ];
+            if let Some((key, _)) = of_trunk.iter().find(|(_, given)| *given) {
+                return refuse(format!(
+                    "`model.vectors` trains a head on given vectors: there is no trunk, so `model.{key}` means nothing. Leave it out."
+                ));
+            }
+            if self.pooling != Pooling::default() {
+                return refuse(
+                    "`model.vectors` trains a head on given vectors: there is nothing to pool. Leave `model.pooling` out.".to_owned(),
+                );
+            }
         }
         if self.freeze_trunk && self.trainable_blocks.is_some_and(|blocks| blocks > 0) {
             return refuse(
@@ -112,6 +147,18 @@ impl ModelConfig {
             device,
             freeze_batch_norm: self.freeze_batch_norm,
         };
+        if let Some(width) = self.vectors {
+            return Ok(Embedder {
+                trunk: None,
+                blocks: 0,
+                feature_width: width,
+                pooling: PoolingLayer::new(self.pooling, device),
+                normalise_features: self.normalise_features,
+                head: Head::new(self.head, width, self.width, seed, device),
+                frozen_blocks: 0,
+                normalisation: self.backbone.info().normalisation,
+            });
+        }
         let mut trunk = self.backbone.build(&builder);
         let mut normalisation = self.backbone.info().normalisation;
         if let Some(path) = &self.weights {
@@ -147,7 +194,7 @@ impl ModelConfig {
 /// norm.
 #[derive(Module, Debug)]
 pub struct Embedder {
-    /// Taken out while a head trains on stored features, see [`Self::take_trunk`].
+    /// Taken out while a head trains on stored features, see [`Self::take_trunk`]; not there at all with `model.vectors`.
     trunk: Option<Trunk>,
     blocks: usize,
     feature_width: usize,
@@ -306,7 +353,8 @@ impl Embedder {
         }
     }
 
-    /// Only a trainer takes a trunk out, and then shows the network pooled features.
+    /// Only a trainer takes a trunk out, and then shows the network pooled features; without a trunk there are vectors
+    /// ([`Images::new`](crate::train::embed::Images::new) refuses images).
     fn trunk(&self) -> &Trunk {
         self.trunk
             .as_ref()

@@ -20,6 +20,12 @@ pub enum HeadConfig {
         /// Width between the two layers.
         hidden: usize,
     },
+    /// A linear layer plus linear, ReLU, linear: starts as the linear head, with principal components if wanted, and learns what that
+    /// cannot do.
+    Residual {
+        /// Width between the two layers.
+        hidden: usize,
+    },
 }
 
 /// A linear map with bias, stored as PyTorch stores it.
@@ -42,6 +48,18 @@ impl Linear {
         }
     }
 
+    /// The map to zero, trained away from there.
+    fn zero(input: usize, output: usize, device: &Device) -> Self {
+        let zeros = |count: usize| vec![0.0_f32; count];
+        Self {
+            weight: Param::from_tensor(Tensor::from_data(
+                TensorData::new(zeros(output * input), [output, input]),
+                device,
+            )),
+            bias: Param::from_tensor(Tensor::from_data(TensorData::new(zeros(output), [output]), device)),
+        }
+    }
+
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         linear(x, self.weight.val(), self.bias.val())
     }
@@ -50,6 +68,14 @@ impl Linear {
 /// Linear, ReLU, linear.
 #[derive(Module, Debug)]
 pub struct Mlp {
+    first: Linear,
+    second: Linear,
+}
+
+/// A linear layer with an MLP beside it.
+#[derive(Module, Debug)]
+pub struct Residual {
+    direct: Linear,
     first: Linear,
     second: Linear,
 }
@@ -63,6 +89,8 @@ pub enum Head {
     Linear(Linear),
     /// Two layers with a ReLU between.
     Mlp(Mlp),
+    /// One layer, and two with a ReLU between, added up.
+    Residual(Residual),
 }
 
 impl Head {
@@ -75,6 +103,11 @@ impl Head {
                 first: Linear::new("head.first", features, hidden, seed, device),
                 second: Linear::new("head.second", hidden, width, seed, device),
             }),
+            HeadConfig::Residual { hidden } => Self::Residual(Residual {
+                direct: Linear::new("head.direct", features, width, seed, device),
+                first: Linear::new("head.first", features, hidden, seed, device),
+                second: Linear::zero(hidden, width, device),
+            }),
         }
     }
 
@@ -84,6 +117,10 @@ impl Head {
         let embeddings = match self {
             Self::Linear(linear) => linear.forward(features),
             Self::Mlp(mlp) => mlp.second.forward(relu(mlp.first.forward(features))),
+            Self::Residual(residual) => {
+                let beside = residual.second.forward(relu(residual.first.forward(features.clone())));
+                residual.direct.forward(features) + beside
+            }
         };
         normalize(embeddings)
     }
@@ -94,20 +131,25 @@ impl Head {
         match self {
             Self::Linear(linear) => linear.bias.dims()[0],
             Self::Mlp(mlp) => mlp.second.bias.dims()[0],
+            Self::Residual(residual) => residual.direct.bias.dims()[0],
         }
     }
 
-    /// Sets the map of a linear head, row-major `[width, features]`, and its bias.
+    /// Sets the map of a linear head (of a residual one, its linear part), row-major `[width, features]`, and its bias.
     ///
     /// # Errors
-    /// If the head is not linear or the numbers do not fill it.
+    /// If the head is an MLP or the numbers do not fill it.
     pub fn with_linear(self, weight: &[f32], bias: &[f32]) -> Result<Self, ModelError> {
-        let Self::Linear(linear) = self else {
-            return Err(ModelError::Config(
-                "The embedding head is an MLP, which has no principal-component start. Set `model.initial` to \
-                 \"random\", or use the linear head."
-                    .to_owned(),
-            ));
+        let (linear, residual) = match self {
+            Self::Linear(linear) => (linear, None),
+            Self::Residual(residual) => (residual.direct, Some((residual.first, residual.second))),
+            Self::Mlp(_) => {
+                return Err(ModelError::Config(
+                    "The embedding head is an MLP, which has no principal-component start. Set `model.initial` to \
+                     \"random\", or use the linear or the residual head."
+                        .to_owned(),
+                ));
+            }
         };
         let [output, input] = linear.weight.dims();
         if weight.len() != output * input || bias.len() != output {
@@ -119,10 +161,14 @@ impl Head {
                 bias.len()
             )));
         }
-        Ok(Self::Linear(Linear {
+        let direct = Linear {
             weight: replaced(linear.weight, TensorData::new(weight.to_vec(), [output, input])),
             bias: replaced(linear.bias, TensorData::new(bias.to_vec(), [output])),
-        }))
+        };
+        Ok(match residual {
+            Some((first, second)) => Self::Residual(Residual { direct, first, second }),
+            None => Self::Linear(direct),
+        })
     }
 }
 

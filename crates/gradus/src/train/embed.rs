@@ -37,6 +37,19 @@ impl Images {
     /// # Errors
     /// If the transform is refused.
     pub fn new(config: &Config, items: &Arc<[Item]>, cache: &Arc<DecodedCache>) -> Result<Self, TrainError> {
+        let vectors = items.first().and_then(|item| item.source.vector()).map(<[f32]>::len);
+        if vectors != config.model.vectors {
+            return Err(TrainError::Data(match (vectors, config.model.vectors) {
+                (_, None) => "the data are vectors, but the model embeds images".to_owned(),
+                (None, Some(width)) => format!(
+                    "the model is a head on vectors of {width} numbers, made by another model: it cannot embed images; give their \
+                     vectors (--embeddings)"
+                ),
+                (Some(found), Some(width)) => {
+                    format!("the vectors have {found} numbers each, but the model is a head on vectors of {width}")
+                }
+            }));
+        }
         Ok(Self {
             items: Arc::clone(items),
             transform: config
@@ -46,7 +59,7 @@ impl Images {
             cache: Arc::clone(cache),
             threads: config.data.threads,
             batch_size: config.evaluation.batch_size,
-            frozen: None,
+            frozen: vectors.map(|width| Arc::new(FrozenFeatures::given(items, width, config.model.normalise_features))),
         })
     }
 

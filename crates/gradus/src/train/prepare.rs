@@ -50,6 +50,15 @@ pub fn read(config: &DataConfig) -> Result<Dataset, TrainError> {
     if embedded && config.layout.is_none_or(|layout| layout == Layout::Flora) {
         return Ok(flora::generate(&config.flora)?);
     }
+    if let Some(labels) = &config.labels {
+        if config.layout.is_some_and(|layout| layout != Layout::Embeddings) || !config.with.is_empty() {
+            return Err(TrainError::Config(format!(
+                "data.labels = {} gives the classes of vectors in one file: leave data.layout and further paths out",
+                labels.display()
+            )));
+        }
+        return Ok(layouts::read_vectors(&config.path, Some(labels))?);
+    }
     let paths: Vec<PathBuf> = std::iter::once(&config.path).chain(&config.with).cloned().collect();
     Ok(layouts::read_several(&paths, config.layout)?)
 }
@@ -72,6 +81,7 @@ impl PreparedData {
             train_classes: selection(config.data.train_classes.as_deref(), "data.train-classes")?,
             test_classes: selection(config.data.test_classes.as_deref(), "data.test-classes")?,
         };
+        check_input(&dataset, config)?;
         let mut split = dataset.split(&options)?;
         for note in &dataset.notes {
             observer.on(&Event::Warning { message: note.clone() });
@@ -80,7 +90,11 @@ impl PreparedData {
         let cache = cache_of(&config.data, items.len(), observer);
         let used: Vec<usize> = split.train.iter().copied().chain(split.test.items()).collect();
         let check = |item: usize| cache.check(&items[item].source, DEFAULT_PIXEL_LIMIT);
-        let bad = bad_images_by(&used, config.data.max_bad_images, &check)?;
+        let bad = match dataset.vector_width() {
+            // Their reader has looked at every one.
+            Some(_) => Vec::new(),
+            None => bad_images_by(&used, config.data.max_bad_images, &check)?,
+        };
         cache.finish();
         for message in cache.notes() {
             observer.on(&Event::Warning { message });
@@ -145,6 +159,33 @@ impl PreparedData {
     pub fn sampler_input(&self) -> SamplerInput<'_> {
         SamplerInput::new(&self.train_labels).with_super_labels(self.train_super_labels.as_deref())
     }
+}
+
+/// Whether data set and network agree on what goes in: images, or vectors of one width.
+fn check_input(dataset: &Dataset, config: &Config) -> Result<(), TrainError> {
+    let path = config.data.path.display();
+    let problem = match (dataset.vector_width(), config.model.vectors) {
+        (None, None) => return Ok(()),
+        (Some(found), Some(expected)) if found == expected => {
+            if config.data.rotations_as_classes {
+                "data.rotations-as-classes turns images, but the data are vectors: leave it out".to_owned()
+            } else {
+                return Ok(());
+            }
+        }
+        (Some(found), Some(expected)) => format!(
+            "the vectors in {path} have {found} numbers each, but model.vectors = {expected}: give vectors of the model the head was \
+             made for"
+        ),
+        (Some(found), None) => format!(
+            "{path} holds vectors of {found} numbers, not images: set model.vectors = {found} to train a head on them (`gradus train \
+             --embeddings` does)"
+        ),
+        (None, Some(expected)) => format!(
+            "model.vectors = {expected} asks for vectors, but {path} holds images: leave model.vectors out, or give a file of vectors"
+        ),
+    };
+    Err(TrainError::Data(problem))
 }
 
 /// Dense coarse classes, numbered in the order of their names.

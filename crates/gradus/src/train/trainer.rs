@@ -189,7 +189,8 @@ impl<'a> Trainer<'a> {
         })?;
         let mut model = model;
         self.prepare_frozen(&model.embedder, observer)?;
-        let principal = self.config.model.initial == HeadStart::Pca && self.config.model.head == HeadConfig::Linear;
+        let principal =
+            self.config.model.initial == HeadStart::Pca && !matches!(self.config.model.head, HeadConfig::Mlp { .. });
         let class_means = self.config.train.proxies == ProxyStart::ClassMeans && model.loss.has_proxies();
         if principal || class_means {
             let what = "features of the training images";
@@ -224,7 +225,7 @@ impl<'a> Trainer<'a> {
 
     /// Takes out the trunk where training sees its stored features, and writes it down once instead of in every checkpoint.
     fn without_frozen_trunk(&mut self, model: MetricModel) -> Result<MetricModel, TrainError> {
-        if self.images.frozen.is_none() {
+        if self.images.frozen.is_none() || self.config.model.vectors.is_some() {
             return Ok(model);
         }
         if !(self.resumed && self.run.trunk().exists()) {

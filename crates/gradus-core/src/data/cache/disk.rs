@@ -62,7 +62,7 @@ impl Fingerprint {
                 seconds: i64::from(checksum(bytes)),
                 nanoseconds: u32::MAX,
             }),
-            Source::Drawn { .. } | Source::Turned { .. } => None,
+            Source::Drawn { .. } | Source::Turned { .. } | Source::Vector { .. } => None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod cars196;
 mod coil;
 mod csv;
 mod cub;
+mod embeddings;
 mod image_folder;
 mod in_shop;
 mod mat;
@@ -18,6 +19,7 @@ mod scan;
 mod sop;
 mod unlabelled;
 
+pub use embeddings::{list_vectors, read_vectors};
 pub use unlabelled::list_images;
 
 use std::fmt;
@@ -48,6 +50,8 @@ pub enum Layout {
     Omniglot,
     /// COIL-20 and COIL-100.
     Coil,
+    /// Vectors that another model made, in an array file.
+    Embeddings,
     /// The embedded procedural plants.
     Flora,
 }
@@ -74,6 +78,7 @@ static READERS: &[&dyn LayoutReader] = &[
     &coil::Coil,
     &csv::Csv,
     &cub::Cub,
+    &embeddings::Embeddings,
     &image_folder::ImageFolder,
     &in_shop::InShop,
     &omniglot::Omniglot,
@@ -95,6 +100,7 @@ impl Layout {
             Self::InShop => "in-shop",
             Self::Omniglot => "omniglot",
             Self::Coil => "coil",
+            Self::Embeddings => "embeddings",
             Self::Flora => "flora",
         }
     }

@@ -4,6 +4,7 @@ mod store;
 
 use std::collections::BTreeMap;
 
+use gradus_core::data::Item;
 use gradus_core::data::fingerprint::Fingerprint;
 use gradus_core::random::derive;
 
@@ -50,6 +51,24 @@ pub(super) struct Wanted<'a> {
 }
 
 impl FrozenFeatures {
+    /// Vectors that are given in place of features; of unit length where the head expects that.
+    pub(super) fn given(items: &[Item], width: usize, normalise: bool) -> Self {
+        let mut values = Vec::with_capacity(items.len() * width);
+        for vector in items.iter().filter_map(|item| item.source.vector()) {
+            let length = match normalise {
+                true => vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt(),
+                false => 1.0,
+            };
+            values.extend(vector.iter().map(|&value| (f64::from(value) / length) as f32));
+        }
+        Self {
+            width,
+            row_of: (0..items.len()).map(|item| (item, item)).collect(),
+            evaluation: Stored::Memory { width, values },
+            views: None,
+        }
+    }
+
     /// Runs the trunk over all images, unless their features are stored.
     pub(super) fn compute(
         embedder: &Embedder,
