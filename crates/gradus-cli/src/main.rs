@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod failure;
 mod output;
+mod page;
 mod progress;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::FewShot(arguments) => commands::few_shot::run(&arguments),
+        Command::Report(arguments) => commands::report::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
         Command::Loss(arguments) => commands::loss::run(&arguments),
         Command::Mine(arguments) => commands::mine::run(&arguments),

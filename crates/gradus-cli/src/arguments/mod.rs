@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod evaluate;
+mod pages;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use bench::*;
 pub(crate) use compare::{Compare, Stage};
 pub(crate) use evaluate::*;
+pub(crate) use pages::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Cluster(Cluster),
     /// Measure few-shot classification by the nearest centroid, of a trained run or of embeddings in files
     FewShot(FewShot),
+    /// Write a page of HTML about one run, or several beside each other
+    Report(Report),
     /// Embed a folder of images with a trained run
     Embed(Embed),
     /// Compute a loss and its gradients from files

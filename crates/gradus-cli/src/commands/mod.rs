@@ -14,5 +14,6 @@ pub(crate) mod list;
 pub(crate) mod loss;
 pub(crate) mod mine;
 pub(crate) mod quickstart;
+pub(crate) mod report;
 pub(crate) mod train;
 pub(crate) mod trained;
