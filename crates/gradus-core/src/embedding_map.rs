@@ -195,7 +195,7 @@ mod tests {
             let centre: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..1.0)).collect();
             for member in 0..each {
                 set.values
-                    .extend(centre.iter().map(|value| value + random.random_range(-0.1..0.1)));
+                    .extend(centre.iter().map(|value| value + random.random_range(-0.4..0.4)));
                 set.labels.push(group as u32);
                 set.ids.push(format!("{group}/{member}"));
             }

@@ -163,6 +163,9 @@ pub(crate) struct Train {
     /// Run folder (default: a new folder under runs/)
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
+    /// Write the numbers of every step and epoch for another program, beside events.jsonl: a file that TensorBoard reads
+    #[arg(long, value_name = "PROGRAM", value_parser = ["tensorboard"])]
+    pub(crate) log: Option<String>,
     /// Continue the run in FOLDER (or in --out) from its newest checkpoint, as if it had never stopped
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "")]
     pub(crate) resume: Option<PathBuf>,
