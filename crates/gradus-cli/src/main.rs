@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod thumbnail;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::FewShot(arguments) => commands::few_shot::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Index(arguments) => commands::index::run(&arguments),
+        Command::Search(arguments) => commands::search::run(&arguments),
+        Command::Calibrate(arguments) => commands::calibrate::run(&arguments),
+        Command::Duplicates(arguments) => commands::duplicates::run(&arguments),
         Command::Loss(arguments) => commands::loss::run(&arguments),
         Command::Mine(arguments) => commands::mine::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),
