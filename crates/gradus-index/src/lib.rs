@@ -34,7 +34,7 @@ mod log;
 mod manifest;
 mod vectors;
 
-pub use calibration::Thresholds;
+pub use calibration::{Calibration, HeldOut, Rule, Thresholds, Trial, calibrate};
 pub use engine::{EngineKind, EngineStatistics, Neighbor, VectorIndex};
 pub use error::IndexError;
 pub use filter::{Filter, Scalar};

@@ -24,6 +24,42 @@ pub struct Model {
     pub fingerprint: String,
 }
 
+impl Model {
+    /// A model with the fingerprint of its parts (weights, transform, ...): the same on every machine and for every version of gradus.
+    ///
+    /// ```
+    /// use gradus_index::Model;
+    ///
+    /// let model = Model::of("runs/a", &[b"weights", b"transform"]);
+    /// assert_eq!(model.fingerprint.len(), 32);
+    /// assert_ne!(model.fingerprint, Model::of("runs/a", &[b"weightst", b"ransform"]).fingerprint);
+    /// ```
+    #[must_use]
+    pub fn of(run: impl Into<String>, parts: &[&[u8]]) -> Self {
+        // For noticing differences, not for security: multiply and rotate, in two lanes.
+        const FACTORS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F];
+        let mut lanes = FACTORS;
+        let mut take = |word: u64| {
+            for (lane, factor) in lanes.iter_mut().zip(FACTORS) {
+                *lane = (*lane ^ word).wrapping_mul(factor).rotate_left(29);
+            }
+        };
+        for part in parts {
+            let (words, rest) = part.as_chunks::<8>();
+            words.iter().for_each(|word| take(u64::from_le_bytes(*word)));
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            take(u64::from_le_bytes(last));
+            take(part.len() as u64);
+        }
+        let [high, low] = lanes.map(|lane| (lane ^ (lane >> 32)).wrapping_mul(FACTORS[0]));
+        Self {
+            run: run.into(),
+            fingerprint: format!("{high:016x}{low:016x}"),
+        }
+    }
+}
+
 /// How embeddings are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

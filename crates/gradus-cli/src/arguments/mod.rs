@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod evaluate;
+mod index;
 mod pages;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use bench::*;
 pub(crate) use compare::{Compare, Stage};
 pub(crate) use evaluate::*;
+pub(crate) use index::*;
 pub(crate) use pages::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
@@ -22,6 +24,8 @@ pub(crate) use pages::*;
   gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --out runs/cub
   gradus evaluate --run runs/cub
   gradus embed --run runs/cub --images photos --out photos.npy
+  gradus index build --run runs/cub --images photos --out photos.index
+  gradus search --index photos.index bird.jpg --html hits.html
 
 Results go to stdout, talk to stderr. Exit code 0: done; 2: not done, with the reason on stderr.")]
 pub(crate) struct Arguments {
@@ -47,6 +51,16 @@ pub(crate) enum Command {
     Report(Report),
     /// Embed a folder of images with a trained run
     Embed(Embed),
+    /// Build, extend and inspect an index of images that can be searched
+    Index(IndexCommand),
+    /// Find the images of an index that are most similar to others
+    Search(Search),
+    /// Serve an index over HTTP, with a page to search and look at it
+    Serve(Serve),
+    /// Find the thresholds that tell a match from an unknown, and store them with an index
+    Calibrate(Box<Calibrate>),
+    /// Find groups of images that are almost the same
+    Duplicates(Duplicates),
     /// Compute a loss and its gradients from files
     Loss(Loss),
     /// Choose pairs or triplets among embeddings, as a miner does in training

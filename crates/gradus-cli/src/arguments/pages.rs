@@ -1,4 +1,4 @@
-//! What can be typed for pages: `gradus report`.
+//! What can be typed for pages: `gradus report` and `gradus serve`.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ pub(crate) struct Report {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  gradus serve --index birds --run runs/cub
+  gradus serve --index birds
   gradus serve --index birds --run runs/cub --compare birds-baseline --port 8080
   curl --data-binary @bird.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8080/search?k=5'
 
@@ -41,7 +41,7 @@ pub(crate) struct Serve {
     /// Index to search, made by `gradus index build`
     #[arg(long, value_name = "INDEX")]
     pub(crate) index: PathBuf,
-    /// Run folder whose model the index was built with, to search with images
+    /// Run folder whose model the index was built with, to search with images [default: the run the index names]
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
     /// Second index of the same images, shown beside the first
@@ -66,7 +66,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     pub(crate) timeout_s: f64,
     /// Where to compute the embeddings of images: auto, cpu, cuda[:n], wgpu[:n]
-    #[arg(long, value_name = "DEVICE", requires = "run")]
+    #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Print the address as one JSON object
     #[arg(long)]

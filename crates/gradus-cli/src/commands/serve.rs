@@ -14,6 +14,7 @@ use gradus_index::Index;
 use gradus_serve::{Embedder, Options, Server};
 use serde_json::json;
 
+use super::index::{open, run_of};
 use super::trained::{load_embedder, model_of, stored_layers};
 use crate::arguments::Serve;
 use crate::failure::{Failure, Outcome};
@@ -35,18 +36,20 @@ pub(crate) fn run(arguments: &Serve) -> Outcome {
         }
         options.token = Some(token);
     }
-    let index = open(&arguments.index)?;
-    let embedder = arguments
-        .run
-        .as_deref()
-        .map(|run| RunEmbedder::new(run, &index, arguments.device.as_deref()))
-        .transpose()?;
-    if embedder.is_none() {
-        output::note("without --run images cannot be searched with, only vectors and items of the index");
-    }
+    let index = opened(&arguments.index)?;
+    let embedder = match (run_of(&index, arguments.run.as_ref()), &arguments.run) {
+        (Ok(run), _) => Some(RunEmbedder::new(&run, &index, arguments.device.as_deref())?),
+        (Err(failure), Some(_)) => return Err(failure),
+        (Err(failure), None) => {
+            output::note(&format!(
+                "images cannot be searched with, only vectors and items of the index: {failure}"
+            ));
+            None
+        }
+    };
     let mut indexes = vec![(name(&arguments.index), index)];
     if let Some(compared) = &arguments.compare {
-        indexes.push((name(compared), open(compared)?));
+        indexes.push((name(compared), opened(compared)?));
     }
     let embedder = embedder.map(|embedder| Box::new(embedder) as Box<dyn Embedder>);
     let public = arguments.host.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback());
@@ -65,11 +68,8 @@ pub(crate) fn run(arguments: &Serve) -> Outcome {
     Ok(())
 }
 
-fn open(folder: &Path) -> Result<Index, Failure> {
-    let index = Index::open(folder)?;
-    if let Some(notice) = index.notice() {
-        output::note(notice);
-    }
+fn opened(folder: &Path) -> Result<Index, Failure> {
+    let index = open(folder)?;
     if let Some(root) = index.image_root().filter(|root| !root.is_dir()) {
         output::note(&format!(
             "{}: its folder of images {} is not there, so no pictures are shown",

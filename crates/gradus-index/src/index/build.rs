@@ -69,14 +69,13 @@ impl Index {
             Some(manifest) => manifest,
             None => begin(folder, settings)?,
         };
-        let index = Self::of_manifest(folder, manifest, BUILDING)?;
+        let index = Self::of_manifest(folder, manifest, BUILDING, Some(lock))?;
         if index.notice.is_some() {
             return Err(IndexError::InUse {
                 path: folder.to_owned(),
                 what: "it has the engine open",
             });
         }
-        *index.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(lock);
         Ok(IndexBuilder { index })
     }
 }

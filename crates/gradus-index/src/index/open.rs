@@ -33,13 +33,15 @@ impl Index {
                 IndexError::Missing { path }
             });
         };
-        Self::of_manifest(folder, manifest, MANIFEST)
+        Self::of_manifest(folder, manifest, MANIFEST, None)
     }
 
+    /// `held`: the lock of the folder, if this process has it already.
     pub(super) fn of_manifest(
         folder: &Path,
         manifest: Manifest,
         manifest_name: &'static str,
+        held: Option<File>,
     ) -> Result<Self, IndexError> {
         let log = Log::open(folder, manifest.log.generation, manifest.dimension)?;
         log.check(&manifest.log)?;
@@ -51,7 +53,7 @@ impl Index {
             items,
             deleted,
         };
-        let (engine, notice) = match prepare_engine(folder, &log, &state) {
+        let (engine, notice) = match prepare_engine(folder, &log, &state, held.is_some()) {
             Ok(engine) => (engine, None),
             Err(IndexError::InUse { .. }) => (
                 exact(&log, &state)?,
@@ -69,7 +71,7 @@ impl Index {
             log,
             engine,
             state: RwLock::new(state),
-            changes: Mutex::new(None),
+            changes: Mutex::new(held),
             notice,
         })
     }
@@ -114,7 +116,12 @@ pub(super) fn changing_mark(folder: &Path, extent: &Extent) -> PathBuf {
     folder.join(format!("engine-{}.changing", extent.generation))
 }
 
-fn prepare_engine(folder: &Path, log: &Log, state: &State) -> Result<Box<dyn VectorIndex>, IndexError> {
+fn prepare_engine(
+    folder: &Path,
+    log: &Log,
+    state: &State,
+    is_locked: bool,
+) -> Result<Box<dyn VectorIndex>, IndexError> {
     let manifest = &state.manifest;
     if !manifest.engine.keeps_files() {
         return exact(log, state);
@@ -143,7 +150,11 @@ fn prepare_engine(folder: &Path, log: &Log, state: &State) -> Result<Box<dyn Vec
         remove(&mark)?;
         return Ok(engine);
     }
-    let _lock = lock(folder, "it makes its engine anew")?;
+    let _lock = if is_locked {
+        None
+    } else {
+        Some(lock(folder, "it makes its engine anew")?)
+    };
     File::create(&mark).map_err(IndexError::file(&mark))?;
     if path.exists() {
         std::fs::remove_dir_all(&path).map_err(IndexError::file(&path))?;
