@@ -40,7 +40,9 @@ fn drawn(browser: &Browser, map: usize) -> u64 {
 }
 
 fn text(browser: &Browser, selector: &str) -> String {
-    let value = browser.script(&format!("return document.querySelector('{selector}')?.textContent ?? ''"));
+    let value = browser.script(&format!(
+        "return document.querySelector('{selector}')?.textContent ?? ''"
+    ));
     value.as_str().unwrap().to_owned()
 }
 
@@ -70,14 +72,22 @@ fn it_shows_points_and_their_neighbours_in_two_indexes() {
         assert!(grid[0].as_u64().unwrap() >= 5, "{grids}");
     }
     assert_eq!(grids.as_array().unwrap().len(), 2);
-    browser.wait("return [...document.querySelectorAll('#panel img')].every((image) => image.complete && image.naturalWidth)");
+    browser.wait(
+        "return [...document.querySelectorAll('#panel img')].every((image) => image.complete && image.naturalWidth)",
+    );
     browser.screenshot("neighbours");
 
     // A class: its members along a factor, in both indexes.
     browser.script("document.querySelector('#classes button').click()");
     browser.wait("return document.getElementById('panel').dataset.shows === 'class'");
-    assert_eq!(browser.script("return document.querySelectorAll('.lineup svg').length"), 2);
-    assert_eq!(browser.script("return document.querySelectorAll('.lineup svg')[0].querySelectorAll('g').length"), 8);
+    assert_eq!(
+        browser.script("return document.querySelectorAll('.lineup svg').length"),
+        2
+    );
+    assert_eq!(
+        browser.script("return document.querySelectorAll('.lineup svg')[0].querySelectorAll('g').length"),
+        8
+    );
     browser.screenshot("class");
 
     // Colours by error and by factor.
@@ -95,7 +105,10 @@ fn the_lasso_and_the_keyboard_choose_points() {
     let server = Running::new(Options::default());
     browser.open(&format!("http://{}/", server.address));
     browser.wait(READY);
-    assert_eq!(browser.script("return matchMedia('(prefers-color-scheme: dark)').matches"), true);
+    assert_eq!(
+        browser.script("return matchMedia('(prefers-color-scheme: dark)').matches"),
+        true
+    );
     // One map: half of the plane.
     let bounds: Vec<f64> = browser
         .script("const b = document.querySelector('.plane').getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]")
@@ -106,7 +119,10 @@ fn the_lasso_and_the_keyboard_choose_points() {
         .collect();
     browser.script("document.getElementById('lasso').click()");
     let [left, top, right, bottom] = [bounds[0] + 2.0, bounds[1] + 2.0, bounds[2] - 2.0, bounds[3] - 2.0];
-    browser.drag(&[(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], true);
+    browser.drag(
+        &[(left, top), (right, top), (right, bottom), (left, bottom), (left, top)],
+        true,
+    );
     browser.wait("return document.getElementById('panel').dataset.shows === 'lasso'");
     assert_eq!(text(&browser, "#panel h2"), "24 items");
     browser.screenshot("lasso-dark");
@@ -158,7 +174,9 @@ fn a_token_is_asked_for() {
     });
     browser.open(&format!("http://{}/", server.address));
     browser.wait("return document.getElementById('sign-in').open");
-    browser.script("document.getElementById('token').value = 'let me in'; document.querySelector('#sign-in button').click()");
+    browser.script(
+        "document.getElementById('token').value = 'let me in'; document.querySelector('#sign-in button').click()",
+    );
     assert_eq!(browser.wait(READY), 3);
     browser.script("document.querySelector('#classes button').click()");
     browser.wait("return document.querySelector('#panel .grid img')?.naturalWidth");

@@ -27,7 +27,10 @@ fn quick() -> Options {
 
 /// The server still does what it is for.
 fn assert_alive(server: &Running) {
-    assert_eq!(server.search(&json!({"vector": [1.0, 0.0, 0.0], "k": 1})).ids().len(), 1);
+    assert_eq!(
+        server.search(&json!({"vector": [1.0, 0.0, 0.0], "k": 1})).ids().len(),
+        1
+    );
 }
 
 /// A PNG file whose header announces a size, with nothing behind it.
@@ -51,7 +54,12 @@ fn announced(width: u32, height: u32) -> Vec<u8> {
 fn bodies_that_are_too_large_are_not_read() {
     let server = Running::new(quick());
     let huge = vec![0_u8; (1 << 20) + 1];
-    assert!(server.ask("POST", "/search", &PNG, &huge).refused(413).contains("1 MiB"));
+    assert!(
+        server
+            .ask("POST", "/search", &PNG, &huge)
+            .refused(413)
+            .contains("1 MiB")
+    );
     // An announced terabyte.
     let mut stream = server.connect();
     stream
@@ -67,7 +75,10 @@ fn bodies_that_are_too_large_are_not_read() {
         .write_all(b"POST /search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n")
         .unwrap();
     for _ in 0..40 {
-        if stream.write_all(b"10000\r\n").is_err() || stream.write_all(&[0; 0x10000]).is_err() || stream.write_all(b"\r\n").is_err() {
+        if stream.write_all(b"10000\r\n").is_err()
+            || stream.write_all(&[0; 0x10000]).is_err()
+            || stream.write_all(b"\r\n").is_err()
+        {
             break;
         }
     }
@@ -87,11 +98,20 @@ fn bombs_and_damaged_images_are_refused_with_words() {
     assert!(begin.elapsed() < Duration::from_secs(4));
     let whole = picture(0, 0);
     for cut in [1, 8, 20, 40, whole.len() - 15] {
-        assert_eq!(server.ask("POST", "/search", &PNG, &whole[..cut]).status, 400, "{cut} bytes");
+        assert_eq!(
+            server.ask("POST", "/search", &PNG, &whole[..cut]).status,
+            400,
+            "{cut} bytes"
+        );
     }
     assert_eq!(server.ask("POST", "/search", &PNG, b"").status, 400);
     assert_eq!(server.ask("POST", "/search", &PNG, b"#!/bin/sh\nexit 0\n").status, 400);
-    assert_eq!(server.ask("POST", "/search", &PNG, b"<svg xmlns='http://www.w3.org/2000/svg'/>").status, 400);
+    assert_eq!(
+        server
+            .ask("POST", "/search", &PNG, b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+            .status,
+        400
+    );
     assert_alive(&server);
 }
 
@@ -99,12 +119,28 @@ fn bombs_and_damaged_images_are_refused_with_words() {
 fn wrong_types_and_nonsense_are_refused_with_words() {
     let server = Running::new(quick());
     let kind = [("Content-Type", "text/html")];
-    assert!(server.ask("POST", "/search", &kind, b"x").refused(415).contains("text/html"));
+    assert!(
+        server
+            .ask("POST", "/search", &kind, b"x")
+            .refused(415)
+            .contains("text/html")
+    );
     for body in [
-        "", "{", "null", "[]", "{\"k\": 3}", "{\"vector\": \"x\"}", "{\"vector\": [1, 2]}", "{\"vector\": [0, 0, 0]}",
-        "{\"vector\": [1, 0, 0], \"k\": 0}", "{\"vector\": [1, 0, 0], \"k\": 100000}", "{\"vector\": [1, 0, 0], \"k\": -1}",
-        "{\"vector\": [1, 0, 0], \"colour\": 1}", "{\"vector\": [1, 0, 0], \"filter\": \"shape=x\"}",
-        "{\"vector\": [1, 0, 0], \"filter\": \"light<x\"}", "{\"vector\": [1, 0, 0], \"index\": 7}",
+        "",
+        "{",
+        "null",
+        "[]",
+        "{\"k\": 3}",
+        "{\"vector\": \"x\"}",
+        "{\"vector\": [1, 2]}",
+        "{\"vector\": [0, 0, 0]}",
+        "{\"vector\": [1, 0, 0], \"k\": 0}",
+        "{\"vector\": [1, 0, 0], \"k\": 100000}",
+        "{\"vector\": [1, 0, 0], \"k\": -1}",
+        "{\"vector\": [1, 0, 0], \"colour\": 1}",
+        "{\"vector\": [1, 0, 0], \"filter\": \"shape=x\"}",
+        "{\"vector\": [1, 0, 0], \"filter\": \"light<x\"}",
+        "{\"vector\": [1, 0, 0], \"index\": 7}",
         "{\"vector\": [1e39, 0, 0]}",
     ] {
         let kind = [("Content-Type", "application/json")];
@@ -112,22 +148,46 @@ fn wrong_types_and_nonsense_are_refused_with_words() {
         assert!(message.len() > 10 && !message.contains("panicked"), "{body}: {message}");
     }
     let deep = format!("{{\"vector\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(server.ask("POST", "/search", &[("Content-Type", "application/json")], deep.as_bytes()).status, 400);
+    assert_eq!(
+        server
+            .ask(
+                "POST",
+                "/search",
+                &[("Content-Type", "application/json")],
+                deep.as_bytes()
+            )
+            .status,
+        400
+    );
     for (kind, body) in [
         ("multipart/form-data", "x"),
         ("multipart/form-data; boundary=E", "x"),
         ("multipart/form-data; boundary=E", "--E\r\n\r\n"),
         ("multipart/form-data; boundary=E", "--E--\r\n"),
     ] {
-        assert_eq!(server.ask("POST", "/search", &[("Content-Type", kind)], body.as_bytes()).status, 400, "{kind} {body}");
+        assert_eq!(
+            server
+                .ask("POST", "/search", &[("Content-Type", kind)], body.as_bytes())
+                .status,
+            400,
+            "{kind} {body}"
+        );
     }
     assert_eq!(server.get("/search?k=x").status, 405);
     assert_eq!(server.ask("POST", "/search?k=x", &PNG, &picture(0, 0)).status, 400);
-    for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"] {
+    for garbage in [
+        "\0\0\0\0\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    ] {
         let mut stream = server.connect();
         stream.write_all(garbage.as_bytes()).unwrap();
         let answer = Answer::read(&mut stream);
-        assert!(answer.status == 0 || (400..500).contains(&answer.status), "{garbage:?} {answer:?}");
+        assert!(
+            answer.status == 0 || (400..500).contains(&answer.status),
+            "{garbage:?} {answer:?}"
+        );
     }
     let mut stream = server.connect();
     let _ = stream.write_all(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(1 << 20)).as_bytes());
@@ -172,7 +232,10 @@ fn no_path_leads_out_of_the_image_root() {
     ] {
         let answer = server.get(path);
         assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
-        assert!(!answer.body.starts_with(b"\x89PNG") && !answer.body.windows(5).any(|window| window == b"root:"), "{path}");
+        assert!(
+            !answer.body.starts_with(b"\x89PNG") && !answer.body.windows(5).any(|window| window == b"root:"),
+            "{path}"
+        );
     }
     assert_eq!(server.get("/images/red/2.png").status, 200);
 }
@@ -184,7 +247,10 @@ fn slow_clients_are_let_go() {
     let mut stream = server.connect();
     let begin = Instant::now();
     let mut closed = false;
-    for byte in b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter().chain([b'x'; 60].iter()) {
+    for byte in b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+        .iter()
+        .chain([b'x'; 60].iter())
+    {
         if stream.write_all(&[*byte]).is_err() {
             closed = true;
             break;
@@ -218,8 +284,19 @@ fn other_sites_cannot_reach_it_through_a_browser() {
         let answer = server.ask("GET", "/items/red/2.png", &[("Host", host)], &[]);
         assert!(answer.refused(421).contains("--host"), "{host}");
     }
-    assert_eq!(server.ask("GET", "/items/red/2.png", &[("Host", "127.0.0.1:1")], &[]).status, 200);
-    assert!(!server.get("/items/red/2.png").head.to_ascii_lowercase().contains("access-control"));
+    assert_eq!(
+        server
+            .ask("GET", "/items/red/2.png", &[("Host", "127.0.0.1:1")], &[])
+            .status,
+        200
+    );
+    assert!(
+        !server
+            .get("/items/red/2.png")
+            .head
+            .to_ascii_lowercase()
+            .contains("access-control")
+    );
 }
 
 /// An embedder that waits to be told.
@@ -282,12 +359,22 @@ fn a_search_that_takes_too_long_and_a_model_that_breaks_are_answered() {
         }
     }
     let server = Running::with(quick(), Some(Box::new(Breaking)), false);
-    assert!(server.ask("POST", "/search", &PNG, &picture(0, 1)).refused(500).contains("log"));
+    assert!(
+        server
+            .ask("POST", "/search", &PNG, &picture(0, 1))
+            .refused(500)
+            .contains("log")
+    );
     assert_alive(&server);
     let (_go, waiting) = channel();
     let server = Running::with(quick(), Some(Box::new(Waiting(Mutex::new(waiting)))), false);
     let begin = Instant::now();
-    assert!(server.ask("POST", "/search", &PNG, &picture(0, 1)).refused(503).contains("in time"));
+    assert!(
+        server
+            .ask("POST", "/search", &PNG, &picture(0, 1))
+            .refused(503)
+            .contains("in time")
+    );
     assert!(begin.elapsed() < Duration::from_secs(3));
     drop(_go);
 }

@@ -22,7 +22,12 @@ fn vectors_find_their_items_with_filter_and_threshold() {
     assert!(hit["score"].as_f64().unwrap() > 0.9 && hit["class"] == "red" && hit["payload"]["light"].is_number());
     let blue = server.search(&json!({"vector": red, "k": 50, "filter": ["class=blue", "light>=8"]}));
     assert_eq!(blue.ids().len(), MEMBERS - 2);
-    assert!(server.search(&json!({"vector": red, "filter": "class=blue", "threshold": 0.5})).ids().is_empty());
+    assert!(
+        server
+            .search(&json!({"vector": red, "filter": "class=blue", "threshold": 0.5}))
+            .ids()
+            .is_empty()
+    );
     assert_eq!(server.search(&json!({"vector": red})).ids().len(), 5);
 }
 
@@ -50,19 +55,30 @@ fn without_a_model_images_are_refused_and_vectors_are_not() {
     let server = Running::with(Options::default(), None, false);
     let refused = server.ask("POST", "/search", &[("Content-Type", "image/png")], &picture(0, 0));
     assert!(refused.refused(501).contains("--run"));
-    assert_eq!(server.search(&json!({"vector": [1.0, 0.0, 0.0], "k": 1})).ids().len(), 1);
+    assert_eq!(
+        server.search(&json!({"vector": [1.0, 0.0, 0.0], "k": 1})).ids().len(),
+        1
+    );
 }
 
 #[test]
 fn items_neighbours_and_pictures() {
     let server = Running::with(Options::default(), None, true);
     let item = server.get("/items/red/2.png").json();
-    assert_eq!((item["class"].as_str(), item["payload"]["light"].as_f64()), (Some("red"), Some(8.0)));
+    assert_eq!(
+        (item["class"].as_str(), item["payload"]["light"].as_f64()),
+        (Some("red"), Some(8.0))
+    );
     assert!(server.get("/items/red/99.png").refused(404).contains("red/99.png"));
     let near = server.get("/neighbours/red/2.png?k=4").ids();
     assert!(near.len() == 4 && !near.contains(&"red/2.png".to_owned()) && near.iter().all(|id| id.starts_with("red/")));
     assert_ne!(near, server.get("/neighbours/red/2.png?k=4&index=1").ids());
-    assert!(server.get("/neighbours/red/2.png?index=2").refused(400).contains("2 indexes"));
+    assert!(
+        server
+            .get("/neighbours/red/2.png?index=2")
+            .refused(400)
+            .contains("2 indexes")
+    );
     let whole = server.get("/images/red/2.png");
     assert_eq!((whole.status, whole.body), (200, picture(0, 2)));
     assert!(whole.head.contains("image/png"));
@@ -79,9 +95,19 @@ fn status_metrics_and_documents() {
     let server = Running::new(Options::default());
     assert_eq!(server.get("/health").json()["status"], "alive");
     let ready = server.get("/ready").json();
-    assert_eq!((ready["items"].as_u64(), ready["dimension"].as_u64()), (Some(3 * MEMBERS as u64), Some(3)));
+    assert_eq!(
+        (ready["items"].as_u64(), ready["dimension"].as_u64()),
+        (Some(3 * MEMBERS as u64), Some(3))
+    );
     let document = server.get("/openapi.json").json();
-    for path in ["/search", "/items/{id}", "/images/{path}", "/health", "/ready", "/metrics"] {
+    for path in [
+        "/search",
+        "/items/{id}",
+        "/images/{path}",
+        "/health",
+        "/ready",
+        "/metrics",
+    ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
     server.search(&json!({"vector": [1.0, 0.0, 0.0]}));
@@ -98,7 +124,10 @@ fn status_metrics_and_documents() {
     let page = server.get("/");
     assert!(page.status == 200 && page.head.contains("content-security-policy"));
     let text = String::from_utf8(page.body).unwrap();
-    assert!(!text.contains("http://") && !text.contains("https://"), "the page must not need another server");
+    assert!(
+        !text.contains("http://") && !text.contains("https://"),
+        "the page must not need another server"
+    );
     for name in ["main.js", "map.js", "style.css"] {
         assert_eq!(server.get(&format!("/assets/{name}")).status, 200);
     }
@@ -135,24 +164,55 @@ fn a_token_is_needed_where_there_is_one() {
         token: Some("let me in".into()),
         ..Options::default()
     });
-    for path in ["/items/red/2.png", "/explorer/data", "/metrics", "/images/red/2.png", "/thumbnails/red/2.png"] {
+    for path in [
+        "/items/red/2.png",
+        "/explorer/data",
+        "/metrics",
+        "/images/red/2.png",
+        "/thumbnails/red/2.png",
+    ] {
         assert!(server.get(path).refused(401).contains("token"), "{path}");
     }
-    for wrong in ["Bearer let me i", "Bearer let me in!", "Bearer ", "Basic let me in", "let me in"] {
-        assert_eq!(server.ask("GET", "/items/red/2.png", &[("Authorization", wrong)], &[]).status, 401, "{wrong}");
+    for wrong in [
+        "Bearer let me i",
+        "Bearer let me in!",
+        "Bearer ",
+        "Basic let me in",
+        "let me in",
+    ] {
+        assert_eq!(
+            server
+                .ask("GET", "/items/red/2.png", &[("Authorization", wrong)], &[])
+                .status,
+            401,
+            "{wrong}"
+        );
     }
     assert_eq!(server.search(&json!({"vector": [1.0, 0.0, 0.0]})).status, 401);
     let allowed = [("Authorization", "Bearer let me in")];
     assert_eq!(server.ask("GET", "/items/red/2.png", &allowed, &[]).status, 200);
     // The page signs in once; its pictures then come with the cookie.
-    assert_eq!(server.ask("POST", "/sign-in", &[("Authorization", "Bearer no")], &[]).status, 401);
+    assert_eq!(
+        server
+            .ask("POST", "/sign-in", &[("Authorization", "Bearer no")], &[])
+            .status,
+        401
+    );
     let signed = server.ask("POST", "/sign-in", &allowed, &[]);
     assert_eq!(signed.status, 204);
     let line = signed.head.lines().find(|line| line.starts_with("set-cookie")).unwrap();
     assert!(line.contains("HttpOnly") && line.contains("SameSite=Strict"));
     let cookie = line.split(": ").nth(1).unwrap().split(';').next().unwrap();
-    assert_eq!(server.ask("GET", "/items/red/2.png", &[("Cookie", cookie)], &[]).status, 200);
-    assert_eq!(server.ask("GET", "/items/red/2.png", &[("Cookie", "gradus-token=00")], &[]).status, 401);
+    assert_eq!(
+        server.ask("GET", "/items/red/2.png", &[("Cookie", cookie)], &[]).status,
+        200
+    );
+    assert_eq!(
+        server
+            .ask("GET", "/items/red/2.png", &[("Cookie", "gradus-token=00")], &[])
+            .status,
+        401
+    );
     for open in ["/health", "/ready", "/openapi.json", "/"] {
         assert_eq!(server.get(open).status, 200, "{open}");
     }

@@ -52,14 +52,19 @@ pub(crate) fn run(arguments: &Serve) -> Outcome {
         indexes.push((name(compared), opened(compared)?));
     }
     let embedder = embedder.map(|embedder| Box::new(embedder) as Box<dyn Embedder>);
-    let public = arguments.host.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback());
+    let public = arguments
+        .host
+        .parse::<std::net::IpAddr>()
+        .is_ok_and(|address| !address.is_loopback());
     if public && options.token.is_none() {
         output::note("other machines can reach this server, and no token is asked for: see --token-env");
     }
     let server = Server::bind(&arguments.host, arguments.port, indexes, embedder, options)?;
     let address = server.address()?;
     if arguments.json {
-        output::json(&json!({"url": format!("http://{address}/"), "host": address.ip().to_string(), "port": address.port()}))?;
+        output::json(
+            &json!({"url": format!("http://{address}/"), "host": address.ip().to_string(), "port": address.port()}),
+        )?;
     } else {
         output::text(&format!("serving http://{address}/ (Ctrl-C ends it)"))?;
     }

@@ -21,15 +21,21 @@ pub struct Browser {
 impl Browser {
     /// Starts one; `None`, with a loud message, where there is none and CI does not ask for it.
     pub fn start(dark: bool) -> Option<Self> {
-        let missing = ["chromedriver", "chromium"]
-            .into_iter()
-            .find(|program| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_err());
+        let missing = ["chromedriver", "chromium"].into_iter().find(|program| {
+            Command::new(program)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .status()
+                .is_err()
+        });
         if let Some(program) = missing {
             assert!(
                 std::env::var_os("CI").is_none(),
                 "{program} is missing and CI is set: install chromium and chromium-driver"
             );
-            eprintln!("\n*** SKIPPED: {program} is missing, the explorer was NOT tested in a browser (apt-get install chromium chromium-driver) ***\n");
+            eprintln!(
+                "\n*** SKIPPED: {program} is missing, the explorer was NOT tested in a browser (apt-get install chromium chromium-driver) ***\n"
+            );
             return None;
         }
         let mut driver = Command::new("chromedriver")
@@ -77,7 +83,11 @@ impl Browser {
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let body = if method == "POST" { body.to_string() } else { String::new() };
+        let body = if method == "POST" {
+            body.to_string()
+        } else {
+            String::new()
+        };
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -92,7 +102,16 @@ impl Browser {
             let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
             if let Some(end) = end {
                 let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-                let length = head.split("content-length:").nth(1).unwrap().lines().next().unwrap().trim().parse::<usize>().unwrap();
+                let length = head
+                    .split("content-length:")
+                    .nth(1)
+                    .unwrap()
+                    .lines()
+                    .next()
+                    .unwrap()
+                    .trim()
+                    .parse::<usize>()
+                    .unwrap();
                 if answer.len() >= end + 4 + length {
                     let value: Value = serde_json::from_slice(&answer[end + 4..end + 4 + length]).unwrap();
                     assert!(value["value"]["error"].is_null(), "{path}: {value}");
@@ -126,7 +145,10 @@ impl Browser {
             if !(value.is_null() || value == false || value == 0 || value == "") {
                 return value;
             }
-            assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain for: {script}");
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "waited in vain for: {script}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -143,7 +165,10 @@ impl Browser {
         if pressed {
             actions.push(json!({"type": "pointerUp", "button": 0}));
         }
-        self.command("/actions", &json!({"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]}));
+        self.command(
+            "/actions",
+            &json!({"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]}),
+        );
     }
 
     pub fn hover(&self, x: f64, y: f64) {
@@ -157,16 +182,27 @@ impl Browser {
     pub fn keys(&self, keys: &[&str]) {
         let actions: Vec<Value> = keys
             .iter()
-            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .flat_map(|key| {
+                [
+                    json!({"type": "keyDown", "value": key}),
+                    json!({"type": "keyUp", "value": key}),
+                ]
+            })
             .collect();
-        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}));
+        self.command(
+            "/actions",
+            &json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}),
+        );
     }
 
     /// Chooses a file in the file field a selector finds.
     pub fn choose(&self, selector: &str, file: &Path) {
         let found = self.command("/element", &json!({"using": "css selector", "value": selector}));
         let element = found[ELEMENT].as_str().unwrap();
-        self.command(&format!("/element/{element}/value"), &json!({"text": file.to_str().unwrap()}));
+        self.command(
+            &format!("/element/{element}/value"),
+            &json!({"text": file.to_str().unwrap()}),
+        );
     }
 
     /// What the page wrote to its console as errors.
@@ -184,7 +220,9 @@ impl Browser {
     pub fn screenshot(&self, name: &str) {
         use base64::Engine;
         let encoded = self.ask("GET", &format!("/session/{}/screenshot", self.session), &Value::Null);
-        let bytes = base64::engine::general_purpose::STANDARD.decode(encoded.as_str().unwrap()).unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(encoded.as_str().unwrap())
+            .unwrap();
         assert!(bytes.starts_with(b"\x89PNG"));
         if let Some(folder) = std::env::var_os("GRADUS_SCREENSHOTS") {
             std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();

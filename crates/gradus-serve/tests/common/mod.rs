@@ -19,7 +19,11 @@ use gradus_index::{EngineKind, Index, Item, Settings};
 use gradus_serve::{Embedder, Options, Server};
 use serde_json::{Value, json};
 
-pub const CLASSES: [(&str, [u8; 3]); 3] = [("red", [220, 30, 40]), ("green", [30, 190, 60]), ("blue", [40, 60, 210])];
+pub const CLASSES: [(&str, [u8; 3]); 3] = [
+    ("red", [220, 30, 40]),
+    ("green", [30, 190, 60]),
+    ("blue", [40, 60, 210]),
+];
 pub const MEMBERS: usize = 8;
 
 /// The mean colour of a picture, around grey.
@@ -132,7 +136,10 @@ impl Running {
 
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = self.connect();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
         if !headers.iter().any(|(name, _)| *name == "Host") {
             head.push_str("Host: localhost\r\n");
         }
@@ -201,7 +208,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// The message of a refusal of this status.
