@@ -110,6 +110,9 @@ pub enum IndexError {
         /// What it said.
         problem: String,
     },
+    /// A Qdrant server failed or refused.
+    #[error("{0}")]
+    Remote(String),
     /// The evaluation of gradus-core failed.
     #[error(transparent)]
     Evaluation(#[from] gradus_core::evaluation::EvaluationError),

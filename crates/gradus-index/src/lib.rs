@@ -10,6 +10,7 @@
 //! | [`engine`] | what answers searches: exact (`flat`) or approximate (`qdrant-edge`) |
 //! | [`item`] | what is found: an image with its class and payload |
 //! | [`filter`] | which items may be found |
+//! | `remote` | the same on a Qdrant server (feature `remote`) |
 //! | [`calibration`] | thresholds that tell a match from an unknown |
 //!
 //! ```
@@ -32,6 +33,8 @@ pub mod index;
 pub mod item;
 mod log;
 mod manifest;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod vectors;
 
 pub use calibration::{Calibration, HeldOut, Rule, Thresholds, Trial, calibrate};
@@ -41,3 +44,5 @@ pub use filter::{Filter, Scalar};
 pub use index::{Answer, Hit, Index, IndexBuilder, Settings, Statistics};
 pub use item::{FieldKind, Fields, Item};
 pub use manifest::Model;
+#[cfg(feature = "remote")]
+pub use remote::{Address, Remote, RemoteStatistics};

@@ -24,6 +24,31 @@ pub(crate) enum IndexAction {
     Stats(IndexStats),
 }
 
+/// Where an index is.
+#[derive(Args, Debug)]
+#[group(id = "place", required = true, multiple = false, args = ["index", "url"])]
+pub(crate) struct Place {
+    /// Folder of the index
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) index: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// A Qdrant server.
+#[derive(Args, Debug)]
+pub(crate) struct Server {
+    /// Qdrant server or cluster instead of a folder, such as http://localhost:6333
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) url: Option<String>,
+    /// Collection on the server
+    #[arg(long, value_name = "NAME", requires = "url", default_value = "gradus")]
+    pub(crate) collection: String,
+    /// Environment variable that holds the API key of the server
+    #[arg(long, value_name = "VARIABLE", requires = "url")]
+    pub(crate) api_key_env: Option<String>,
+}
+
 /// What is put into an index.
 #[derive(Args, Debug)]
 pub(crate) struct IndexInput {
@@ -56,6 +81,7 @@ pub(crate) struct IndexInput {
   gradus index build --run runs/cub --images photos --out photos.index
   gradus index build --run runs/cub --images photos --payload prices.csv --out photos.index --json
   gradus index build --embeddings E.npy --labels L.npy --engine flat --out e.index
+  gradus index build --run runs/cub --images photos --url https://cluster:6333 --collection photos --api-key-env QDRANT_KEY
 
 An index that is there is replaced when the new one is whole. A build that was interrupted goes on where it stopped when the same command is \
 given again. At the end the engine is compared with exact search on vectors of the index: recall@10, and the time of a search.")]
@@ -66,10 +92,12 @@ pub(crate) struct IndexBuild {
     #[command(flatten)]
     pub(crate) input: IndexInput,
     /// Folder of the index
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "FOLDER", required_unless_present = "url", conflicts_with = "url")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: Server,
     /// What answers searches: qdrant-edge (a graph, approximate) or flat (exact) [default: qdrant-edge]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "url")]
     pub(crate) engine: Option<String>,
     /// Queries that the engine is compared with exact search on; 0 for none
     #[arg(long, value_name = "NUMBER", default_value_t = 500)]
@@ -86,9 +114,8 @@ pub(crate) struct IndexBuild {
 
 Items whose name is in the index already are left as they are. Batches are stored whole or not at all: interrupted, the same command goes on.")]
 pub(crate) struct IndexAdd {
-    /// Folder of the index
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) index: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Run folder whose model embeds the images [default: the one the index was built with]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) run: Option<PathBuf>,
@@ -104,9 +131,8 @@ pub(crate) struct IndexAdd {
   gradus index delete --index photos.index --id holiday/17.jpg
   gradus index delete --index photos.index --filter class=cat --filter 'price>100'")]
 pub(crate) struct IndexDelete {
-    /// Folder of the index
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) index: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Name of an item (repeatable)
     #[arg(long = "id", value_name = "NAME", required_unless_present = "filters")]
     pub(crate) ids: Vec<String>,
@@ -123,9 +149,8 @@ pub(crate) struct IndexDelete {
   gradus index stats --index photos.index
   gradus index stats --index photos.index --recall-queries 1000 --json")]
 pub(crate) struct IndexStats {
-    /// Folder of the index
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) index: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Compare the engine with exact search on so many vectors of the index
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) recall_queries: usize,
@@ -143,9 +168,8 @@ pub(crate) struct IndexStats {
 A query whose nearest item scores less than the threshold (given, or found by `gradus calibrate`) is unknown; the nearest items are printed \
 all the same. Scores are cosine similarities, -1 to 1.")]
 pub(crate) struct Search {
-    /// Folder of the index
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) index: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Images to search for
     #[arg(
         value_name = "IMAGE",

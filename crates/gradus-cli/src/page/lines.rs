@@ -65,7 +65,12 @@ pub(crate) fn plot(title: &str, lines: &[Line], axes: &Axes<'_>) -> String {
         if low > high {
             return [0.0, 1.0];
         }
-        let extra = ((high - low) * room).max(if high - low < 1e-9 { 0.5 } else { 0.0 });
+        let alone = if high == 0.0 { 0.5 } else { high.abs() * 0.1 };
+        let extra = if high - low < 1e-9 * high.abs().max(low.abs()) || high == low {
+            alone
+        } else {
+            (high - low) * room
+        };
         [if zero && low == 0.0 { 0.0 } else { low - extra }, high + extra]
     };
     let [left, right] = bounds(|point| point.0, 0.0, false);

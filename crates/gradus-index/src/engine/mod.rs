@@ -6,7 +6,7 @@
 mod flat;
 #[cfg(feature = "qdrant-edge")]
 mod qdrant_edge;
-#[cfg(feature = "qdrant-edge")]
+#[cfg(any(feature = "qdrant-edge", feature = "remote"))]
 pub(crate) mod qdrant_filter;
 
 use std::fmt;

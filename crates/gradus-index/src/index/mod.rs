@@ -306,15 +306,20 @@ impl Index {
     /// # Errors
     /// [`IndexError::Model`].
     pub fn check_model(&self, found: &Model) -> Result<(), IndexError> {
-        match self.model() {
-            Some(model) if model.fingerprint != found.fingerprint => Err(IndexError::Model {
-                index_run: model.run,
-                index_fingerprint: model.fingerprint,
-                found_run: found.run.clone(),
-                found_fingerprint: found.fingerprint.clone(),
-            }),
-            _ => Ok(()),
-        }
+        check_models(self.model().as_ref(), found)
+    }
+}
+
+/// Refuses another model than the stored one.
+pub(crate) fn check_models(stored: Option<&Model>, found: &Model) -> Result<(), IndexError> {
+    match stored {
+        Some(model) if model.fingerprint != found.fingerprint => Err(IndexError::Model {
+            index_run: model.run.clone(),
+            index_fingerprint: model.fingerprint.clone(),
+            found_run: found.run.clone(),
+            found_fingerprint: found.fingerprint.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -39,6 +39,21 @@ pub struct Answer {
     pub hits: Vec<Hit>,
 }
 
+impl Answer {
+    /// What hits mean, nearest first, under the threshold for the first of them.
+    #[must_use]
+    pub fn of(hits: Vec<Hit>, threshold: Option<f32>) -> Self {
+        let nearest = hits.first();
+        let unknown = nearest.is_none_or(|hit| threshold.is_some_and(|threshold| hit.score < threshold));
+        Self {
+            unknown,
+            class: nearest.and_then(|hit| hit.class.clone()).filter(|_| !unknown),
+            threshold,
+            hits,
+        }
+    }
+}
+
 impl Index {
     /// The `k` items nearest to a vector that pass the filter, nearest first; with a threshold, only those that score at least as much.
     ///
@@ -103,15 +118,8 @@ impl Index {
         threshold: Option<f32>,
     ) -> Result<Answer, IndexError> {
         let hits = self.search(query, k.max(1), filter, None)?;
-        let nearest = hits.first();
-        let class = nearest.and_then(|hit| hit.class.clone());
-        let threshold = threshold.or_else(|| Some(self.state().manifest.calibration.as_ref()?.of(class.as_deref())));
-        let unknown = nearest.is_none_or(|hit| threshold.is_some_and(|threshold| hit.score < threshold));
-        Ok(Answer {
-            unknown,
-            class: class.filter(|_| !unknown),
-            threshold,
-            hits,
-        })
+        let class = hits.first().and_then(|hit| hit.class.as_deref());
+        let threshold = threshold.or_else(|| Some(self.state().manifest.calibration.as_ref()?.of(class)));
+        Ok(Answer::of(hits, threshold))
     }
 }

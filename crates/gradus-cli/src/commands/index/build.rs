@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use gradus_index::{EngineKind, Index, Settings};
+use gradus_index::{Address, EngineKind, Index, Remote, Settings};
 use serde_json::json;
 
 use super::payload::Payload;
 use super::source::Input;
-use super::{mib, rounded};
+use super::target::address;
+use super::{Target, mib, rounded};
 use crate::arguments::IndexBuild;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output;
 
 /// Neighbours that are compared with exact search.
@@ -31,7 +32,12 @@ pub(crate) fn run(arguments: &IndexBuild) -> Outcome {
         image_root: input.root().cloned(),
         source: input.source(table),
     };
-    let builder = Index::create(&arguments.out, settings)?;
+    let out = match (address(&arguments.server)?, &arguments.out) {
+        (Some(address), _) => return on_server(arguments, &address, &settings, input, &payload),
+        (None, Some(out)) => out,
+        (None, None) => return Err(Failure::new("either --out or --url is needed")),
+    };
+    let builder = Index::create(out, settings)?;
     let resumed = builder.resumed();
     if resumed > 0 {
         output::note(&format!(
@@ -68,7 +74,7 @@ pub(crate) fn run(arguments: &IndexBuild) -> Outcome {
     let size = mib(statistics.bytes);
     if arguments.json {
         return output::json(&json!({
-            "index": arguments.out, "engine": statistics.engine, "count": statistics.count, "dimension": statistics.dimension,
+            "index": out, "engine": statistics.engine, "count": statistics.count, "dimension": statistics.dimension,
             "classes": statistics.classes, "resumed": resumed, "added": entered.added, "bad_images": entered.bad,
             "embed_s": rounded(embedding), "build_s": rounded(build), "size_mib": size,
             "recall@10": recall.map(|found| found.recall), "recall_k": recall.map(|found| found.k),
@@ -83,7 +89,7 @@ pub(crate) fn run(arguments: &IndexBuild) -> Outcome {
         statistics.classes,
         statistics.dimension,
         statistics.engine,
-        arguments.out.display()
+        out.display()
     );
     if entered.bad > 0 {
         text.push_str(&format!("\n{} broken images were left out", entered.bad));
@@ -95,4 +101,47 @@ pub(crate) fn run(arguments: &IndexBuild) -> Outcome {
         ));
     }
     output::text(&text)
+}
+
+/// The same as a collection on a server: items that are there were stored by a build that was interrupted.
+fn on_server(
+    arguments: &IndexBuild,
+    address: &Address,
+    settings: &Settings,
+    mut input: Input,
+    payload: &Payload,
+) -> Outcome {
+    let remote = Remote::create(address, settings)?;
+    let mut target = Target::Remote(Box::new(remote), format!("{} ({})", address.collection, address.url));
+    target.declare(&payload.fields)?;
+    let names = input.names();
+    let present = target.present(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    if !present.is_empty() {
+        output::note(&format!(
+            "{} items are there already: the build goes on after them",
+            present.len()
+        ));
+    }
+    let started = Instant::now();
+    let entered = input.enter(
+        &arguments.input,
+        payload,
+        &|id| present.contains(id),
+        &mut |items, vectors| Ok(target.add(items, vectors)?),
+    )?;
+    let seconds = started.elapsed().as_secs_f64();
+    let count = target.count()?;
+    if arguments.json {
+        return output::json(&json!({
+            "index": target.name(), "engine": target.engine()?, "count": count, "dimension": target.dimension(),
+            "resumed": entered.skipped, "added": entered.added, "bad_images": entered.bad, "seconds": rounded(seconds),
+            "fingerprint": target.model().map(|model| model.fingerprint),
+        }));
+    }
+    output::text(&format!(
+        "{} items added in {seconds:.1} s, {} broken images left out; {} holds {count}",
+        entered.added,
+        entered.bad,
+        target.name()
+    ))
 }

@@ -3,30 +3,32 @@
 use gradus_index::Filter;
 use serde_json::json;
 
-use super::open;
+use super::Target;
 use crate::arguments::IndexDelete;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
 pub(crate) fn run(arguments: &IndexDelete) -> Outcome {
-    let index = open(&arguments.index)?;
+    let target = Target::open(&arguments.place)?;
     let deleted = if arguments.ids.is_empty() {
-        index.delete_matching(&Filter::parse(&arguments.filters, &index.fields())?)?
+        target.delete_matching(&Filter::parse(&arguments.filters, &target.fields())?)?
     } else {
-        if let Some(missing) = arguments.ids.iter().find(|id| !index.contains(id)) {
+        let ids: Vec<&str> = arguments.ids.iter().map(String::as_str).collect();
+        let present = target.present(&ids)?;
+        if let Some(missing) = ids.iter().find(|id| !present.contains(**id)) {
             return Err(Failure::new(format!(
-                "the index {} has no item {missing}; nothing was deleted",
-                arguments.index.display()
+                "{} has no item {missing}; nothing was deleted",
+                target.name()
             )));
         }
-        let ids: Vec<&str> = arguments.ids.iter().map(String::as_str).collect();
-        index.delete(&ids)?
+        target.delete(&ids)?
     };
     if deleted > 0 {
-        index.optimize()?;
+        target.optimize()?;
     }
+    let count = target.count()?;
     if arguments.json {
-        return output::json(&json!({"index": arguments.index, "deleted": deleted, "count": index.len()}));
+        return output::json(&json!({"index": target.name(), "deleted": deleted, "count": count}));
     }
-    output::text(&format!("{deleted} items deleted; the index holds {}", index.len()))
+    output::text(&format!("{deleted} items deleted; {} holds {count}", target.name()))
 }

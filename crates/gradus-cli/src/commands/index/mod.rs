@@ -6,17 +6,18 @@ mod delete;
 mod payload;
 mod source;
 mod stats;
+mod target;
 
 use std::path::{Path, PathBuf};
 
 use gradus_index::Index;
 
 use super::trained::stored_layers;
+pub(crate) use target::Target;
+
 use crate::arguments::{IndexAction, IndexCommand};
 use crate::failure::{Failure, Outcome};
 use crate::output;
-
-pub(crate) use source::class_names;
 
 pub(crate) fn run(arguments: &IndexCommand) -> Outcome {
     match &arguments.command {
@@ -37,23 +38,22 @@ pub(crate) fn open(path: &Path) -> Result<Index, Failure> {
 }
 
 /// The run that embeds images for an index: the one given, or the one it was built with.
-pub(crate) fn run_of(index: &Index, given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+pub(crate) fn run_of(target: &Target, given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(run) = given {
         return Ok(run.clone());
     }
-    let Some(model) = index.model() else {
+    let Some(model) = target.model() else {
         return Err(Failure::new(format!(
-            "the index {} was built from embeddings, so it names no run that could embed images: name it with --run, or search with \
-             --embeddings",
-            index.folder().display()
+            "{} was built from embeddings, so it names no run that could embed images: name it with --run, or give --embeddings",
+            target.name()
         )));
     };
     let run = PathBuf::from(&model.run);
     if stored_layers(&run).is_err() {
         return Err(Failure::new(format!(
-            "the run {} that the index {} was built with is not there any more: name its folder with --run",
+            "the run {} that {} was built with is not there any more: name its folder with --run",
             model.run,
-            index.folder().display()
+            target.name()
         )));
     }
     Ok(run)

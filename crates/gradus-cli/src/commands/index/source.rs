@@ -116,6 +116,15 @@ impl Input {
         format!("{} ({} items, {digest})", path.display(), items.len())
     }
 
+    /// Names of the items.
+    pub(super) fn names(&self) -> Vec<String> {
+        let items = match self {
+            Self::Images(input) => &input.items,
+            Self::Embeddings(input) => &input.items,
+        };
+        items.iter().map(|item| item.id.clone()).collect()
+    }
+
     /// Names rows without a name from `first` on, so that added ones do not meet those that are there.
     pub(super) fn number_from(&mut self, first: u32) {
         if let Self::Embeddings(input) = self
@@ -377,7 +386,7 @@ impl EmbeddingInput {
 }
 
 /// The class of every image by its path, where the folder is a data set whose layout is known.
-pub(crate) fn class_names(folder: &Path) -> HashMap<PathBuf, String> {
+fn class_names(folder: &Path) -> HashMap<PathBuf, String> {
     let Ok(dataset) = layouts::read(folder, None) else {
         return HashMap::new();
     };

@@ -72,7 +72,8 @@ impl Analysis {
     /// Mean average precision at R of a query, 0 where it does not count.
     pub(super) fn precision_of(&self, query: usize) -> f64 {
         let column = self.per_query.column("map@r");
-        column.and_then(|column| column.values[query]).unwrap_or(0.0)
+        // An empty sum is -0.
+        column.and_then(|column| column.values[query]).unwrap_or(0.0) + 0.0
     }
 }
 

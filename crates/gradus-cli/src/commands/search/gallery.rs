@@ -1,7 +1,8 @@
 //! Answers as one page of pictures: nothing is fetched from elsewhere, readable in light and dark.
 
+use std::path::Path;
+
 use gradus_core::data::Source;
-use gradus_index::Index;
 
 use super::{Searched, is_match, verdict};
 use crate::thumbnail;
@@ -12,7 +13,7 @@ const STYLE: &str = include_str!("gallery.css");
 const SIDE: u32 = 192;
 
 /// The page.
-pub(super) fn page(index: &Index, searched: &[Searched], filters: &[String]) -> String {
+pub(super) fn page(count: usize, root: Option<&Path>, searched: &[Searched], filters: &[String]) -> String {
     let mut body = String::from("<h1>gradus search</h1>\n");
     let filter = if filters.is_empty() {
         String::new()
@@ -26,11 +27,11 @@ pub(super) fn page(index: &Index, searched: &[Searched], filters: &[String]) -> 
         } else {
             format!("{} queries", searched.len())
         },
-        index.len(),
+        count,
         escape(&filter)
     ));
     for one in searched {
-        body.push_str(&section(index, one));
+        body.push_str(&section(root, one));
     }
     body.push_str(
         "<p class=\"note\">Scores are cosine similarities, -1 to 1. Pictures with a dashed frame score less than the threshold.</p>\n",
@@ -41,7 +42,7 @@ pub(super) fn page(index: &Index, searched: &[Searched], filters: &[String]) -> 
     )
 }
 
-fn section(index: &Index, searched: &Searched) -> String {
+fn section(root: Option<&Path>, searched: &Searched) -> String {
     let answer = &searched.answer;
     let mut text = format!(
         "<section>\n<h2>{}: {}</h2>\n<div class=\"row\">\n{}",
@@ -54,7 +55,6 @@ fn section(index: &Index, searched: &Searched) -> String {
             &[("query".to_owned(), "kind"), (searched.name.clone(), "name")],
         )
     );
-    let root = index.image_root();
     for (number, hit) in answer.hits.iter().enumerate() {
         let image = root
             .as_ref()

@@ -10,10 +10,10 @@ use gradus::train::prepare;
 use gradus_core::data::{Item as Image, Part, Source};
 use gradus_core::embeddings::{NpyRows, read_companion, read_rows};
 use gradus_core::files::write_atomically;
-use gradus_index::{Answer, Filter, Hit, Index};
+use gradus_index::{Answer, Filter, Hit};
 use serde_json::{Value, json};
 
-use super::index::{open, run_of};
+use super::index::{Target, run_of};
 use super::trained::{load_embedder, model_of, stored_layers};
 use crate::arguments::Search;
 use crate::failure::{Failure, Outcome};
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Search) -> Outcome {
             "--threshold {threshold}: a score is a cosine similarity between -1 and 1"
         )));
     }
-    let index = open(&arguments.index)?;
+    let index = Target::open(&arguments.place)?;
     let filter = Filter::parse(&arguments.filters, &index.fields())?;
     let queries = match &arguments.embeddings {
         Some(path) => embeddings(path, arguments.row)?,
@@ -48,13 +48,18 @@ pub(crate) fn run(arguments: &Search) -> Outcome {
         searched.push(Searched { name, image, answer });
     }
     if let Some(path) = &arguments.html {
-        let page = gallery::page(&index, &searched, &arguments.filters);
+        let page = gallery::page(
+            index.count()?,
+            index.image_root().as_deref(),
+            &searched,
+            &arguments.filters,
+        );
         write_atomically(path, |file| file.write_all(page.as_bytes()))?;
     }
     if arguments.json {
         let queries: Result<Vec<Value>, _> = searched.iter().map(to_json).collect();
         return output::json(&json!({
-            "index": arguments.index, "engine": index.statistics()?.engine, "k": arguments.k, "filter": arguments.filters,
+            "index": index.name(), "engine": index.engine()?, "k": arguments.k, "filter": arguments.filters,
             "queries": queries?,
         }));
     }
@@ -166,7 +171,7 @@ fn embeddings(path: &Path, row: Option<usize>) -> Result<Vec<Query>, Failure> {
 }
 
 /// Images as queries, embedded by the run of the index.
-fn images(index: &Index, arguments: &Search) -> Result<Vec<Query>, Failure> {
+fn images(index: &Target, arguments: &Search) -> Result<Vec<Query>, Failure> {
     let run = run_of(index, arguments.run.as_ref())?;
     let mut layers = stored_layers(&run)?;
     if let Some(device) = &arguments.device {

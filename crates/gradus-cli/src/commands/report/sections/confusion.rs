@@ -2,7 +2,7 @@
 
 use super::{Analysis, ReportedRun};
 use crate::page::cells::plot;
-use crate::page::{escape, figure, table};
+use crate::page::{figure, table};
 
 /// Most classes of a matrix, the worst ones.
 const MOST_CLASSES: usize = 30;
@@ -12,7 +12,7 @@ const MOST_PAIRS: usize = 12;
 pub(super) fn section(runs: &[ReportedRun], analyses: &[Analysis]) -> String {
     let mut text = String::from(
         "<p class=\"note\">The class of each query against the class of its nearest neighbour. Rows are the query's class, each adds up \
-         to one; the darker, the more.</p>\n<div class=\"plots\">\n",
+         to one; the stronger the colour, the more.</p>\n<div class=\"plots\">\n",
     );
     for (run, analysis) in runs.iter().zip(analyses) {
         let all = &analysis.confusions;
@@ -51,7 +51,7 @@ pub(super) fn section(runs: &[ReportedRun], analyses: &[Analysis]) -> String {
         };
         text.push_str(&figure(&title, &caption, &plot(&title, &names, &shares)));
     }
-    text.push_str("</div>\n");
+    text.push_str("</div>\n<div class=\"plots\">\n");
     for (run, analysis) in runs.iter().zip(analyses) {
         let mut rows = vec![["class", "taken for", "queries"].map(str::to_owned).to_vec()];
         for pair in analysis.confusions.pairs.iter().take(MOST_PAIRS) {
@@ -62,9 +62,12 @@ pub(super) fn section(runs: &[ReportedRun], analyses: &[Analysis]) -> String {
             ]);
         }
         if rows.len() > 1 {
-            text.push_str(&format!("<h4>{}</h4>\n", escape(&run.name)));
-            text.push_str(&table("Most frequent confusions", &rows));
+            text.push_str(&format!(
+                "<div class=\"half\">{}</div>\n",
+                table(&format!("{}: most frequent confusions", run.name), &rows)
+            ));
         }
     }
+    text.push_str("</div>\n");
     text
 }

@@ -16,7 +16,13 @@ const AXES: Axes<'_> = Axes {
 pub(super) fn section(runs: &[ReportedRun]) -> String {
     let mut text = String::new();
     let mut put = |title: &str, caption: &str, lines: Vec<Line>, axes: &Axes<'_>| {
-        if lines.iter().any(|line| !line.points.is_empty()) {
+        let all: Vec<f64> = lines
+            .iter()
+            .flat_map(|line| &line.points)
+            .map(|point| point.1)
+            .collect();
+        // A number that never changes has no curve.
+        if all.iter().any(|&value| value != all[0]) {
             text.push_str(&figure(title, caption, &plot(title, &lines, axes)));
         }
     };

@@ -67,7 +67,7 @@ fn row(runs: &[ReportedRun], analyses: &[Analysis], query: usize) -> String {
         image(&first.sources[query], &format!("query of class {name}")),
         escape(name),
         if factors.is_empty() { "" } else { "\n" },
-        escape(&factors)
+        escape(&factors.replace(", ", "\n"))
     );
     for (run, analysis) in runs.iter().zip(analyses) {
         text.push_str(&format!(
