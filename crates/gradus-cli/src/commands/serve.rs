@@ -1,6 +1,6 @@
 //! `gradus serve`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use gradus_index::Index;
 use gradus_serve::{Embedder, Options, Server};
 use serde_json::json;
 
-use super::index::{open, run_of};
+use super::index::open;
 use super::trained::{load_embedder, model_of, stored_layers};
 use crate::arguments::Serve;
 use crate::failure::{Failure, Outcome};
@@ -37,16 +37,19 @@ pub(crate) fn run(arguments: &Serve) -> Outcome {
         options.token = Some(token);
     }
     let index = opened(&arguments.index)?;
-    let embedder = match (run_of(&index, arguments.run.as_ref()), &arguments.run) {
-        (Ok(run), _) => Some(RunEmbedder::new(&run, &index, arguments.device.as_deref())?),
-        (Err(failure), Some(_)) => return Err(failure),
-        (Err(failure), None) => {
-            output::note(&format!(
-                "images cannot be searched with, only vectors and items of the index: {failure}"
-            ));
-            None
-        }
-    };
+    let named = index.model().map(|model| PathBuf::from(model.run));
+    let run = arguments
+        .run
+        .clone()
+        .or_else(|| named.filter(|run| stored_layers(run).is_ok()));
+    let embedder = run
+        .map(|run| RunEmbedder::new(&run, &index, arguments.device.as_deref()))
+        .transpose()?;
+    if embedder.is_none() {
+        output::note(
+            "images cannot be searched with, only vectors and items of the index: it names no run that is still there (see --run)",
+        );
+    }
     let mut indexes = vec![(name(&arguments.index), index)];
     if let Some(compared) = &arguments.compare {
         indexes.push((name(compared), opened(compared)?));
