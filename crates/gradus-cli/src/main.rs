@@ -4,7 +4,9 @@ mod arguments;
 mod commands;
 mod failure;
 mod output;
+mod page;
 mod progress;
+mod thumbnail;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,13 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::FewShot(arguments) => commands::few_shot::run(&arguments),
+        Command::Report(arguments) => commands::report::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Index(arguments) => commands::index::run(&arguments),
+        Command::Search(arguments) => commands::search::run(&arguments),
+        Command::Serve(arguments) => commands::serve::run(&arguments),
+        Command::Calibrate(arguments) => commands::calibrate::run(&arguments),
+        Command::Duplicates(arguments) => commands::duplicates::run(&arguments),
         Command::Loss(arguments) => commands::loss::run(&arguments),
         Command::Mine(arguments) => commands::mine::run(&arguments),
         Command::Data(arguments) => commands::data::run(&arguments),

@@ -41,14 +41,20 @@ pub(crate) fn make_readable(file: &File) -> std::io::Result<()> {
 }
 
 /// Reads at a position, which threads can do at the same time.
+///
+/// # Errors
+/// If the file cannot be read, or is too short.
 #[cfg(unix)]
-pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+pub fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
 /// Reads at a position, which threads can do at the same time.
+///
+/// # Errors
+/// If the file cannot be read, or is too short.
 #[cfg(windows)]
-pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+pub fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),

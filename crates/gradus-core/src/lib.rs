@@ -11,6 +11,7 @@
 //! | [`evaluation`] | Recall@K, MAP@R, R-precision and the structure inside classes |
 //! | [`post_processing`] | query expansion, database augmentation, whitening, re-ranking |
 //! | [`projection`] | principal components |
+//! | [`embedding_map`] | embeddings as points of the plane |
 //! | [`distances`] | distances and similarities of embeddings |
 //! | [`miners`] | which pairs or triplets of a batch a loss looks at |
 //! | [`relations`] | what two items are to each other: same, different, ignore, weighted |
@@ -20,6 +21,7 @@
 
 pub mod data;
 pub mod distances;
+pub mod embedding_map;
 pub mod embeddings;
 pub mod evaluation;
 pub mod files;

@@ -64,4 +64,8 @@ pub mod purpose {
     pub const SEARCH: u64 = 23;
     /// Pairs of a verification that looks at a sample.
     pub const PAIRS: u64 = 22;
+    /// What a page shows of many items.
+    pub const SHOWN: u64 = 24;
+    /// What tells equal rows of a map apart.
+    pub const MAP: u64 = 25;
 }

@@ -3,6 +3,8 @@
 mod bench;
 mod compare;
 mod evaluate;
+mod index;
+mod pages;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use bench::*;
 pub(crate) use compare::{Compare, Stage};
 pub(crate) use evaluate::*;
+pub(crate) use index::*;
+pub(crate) use pages::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
@@ -20,6 +24,8 @@ pub(crate) use evaluate::*;
   gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --out runs/cub
   gradus evaluate --run runs/cub
   gradus embed --run runs/cub --images photos --out photos.npy
+  gradus index build --run runs/cub --images photos --out photos.index
+  gradus search --index photos.index bird.jpg --html hits.html
 
 Results go to stdout, talk to stderr. Exit code 0: done; 2: not done, with the reason on stderr.")]
 pub(crate) struct Arguments {
@@ -41,8 +47,20 @@ pub(crate) enum Command {
     Cluster(Cluster),
     /// Measure few-shot classification by the nearest centroid, of a trained run or of embeddings in files
     FewShot(FewShot),
+    /// Write a page of HTML about one run, or several beside each other
+    Report(Report),
     /// Embed a folder of images with a trained run
     Embed(Embed),
+    /// Build, extend and inspect an index of images that can be searched
+    Index(IndexCommand),
+    /// Find the images of an index that are most similar to others
+    Search(Search),
+    /// Serve an index over HTTP, with a page to search and look at it
+    Serve(Serve),
+    /// Find the thresholds that tell a match from an unknown, and store them with an index
+    Calibrate(Box<Calibrate>),
+    /// Find groups of images that are almost the same
+    Duplicates(Duplicates),
     /// Compute a loss and its gradients from files
     Loss(Loss),
     /// Choose pairs or triplets among embeddings, as a miner does in training
@@ -166,6 +184,9 @@ pub(crate) struct Train {
     /// Run folder (default: a new folder under runs/)
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
+    /// Write the numbers of every step and epoch for another program, beside events.jsonl: a file that TensorBoard reads
+    #[arg(long, value_name = "PROGRAM", value_parser = ["tensorboard"])]
+    pub(crate) log: Option<String>,
     /// Continue the run in FOLDER (or in --out) from its newest checkpoint, as if it had never stopped
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "")]
     pub(crate) resume: Option<PathBuf>,

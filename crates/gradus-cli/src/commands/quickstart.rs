@@ -8,6 +8,7 @@ use gradus::train::{PreparedData, RunReport};
 use serde_json::{Map, Value, json};
 
 use super::layers;
+use super::report::{self, ReportedRun};
 use super::train::{stop_on_interrupt, train};
 use crate::arguments::Quickstart;
 use crate::failure::{Failure, Outcome};
@@ -55,7 +56,16 @@ pub(crate) fn run(arguments: &Quickstart) -> Outcome {
     for preset in PRESETS {
         results.push((preset, measured(preset, &configure(preset, arguments.epochs)?, &data)?));
     }
-    print(arguments, &results, &out, &data, started.elapsed().as_secs_f64())
+    let page = out.join("report.html");
+    let runs = results[1..]
+        .iter()
+        .map(|(name, report)| {
+            let (folder, config) = (out.join(name), configure(name, arguments.epochs)?);
+            ReportedRun::new((*name).to_owned(), &folder, &config, &data, report.embedded.clone())
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    report::write(&runs, &page, arguments.seed)?;
+    print(arguments, &results, &page, &data, started.elapsed().as_secs_f64())
 }
 
 /// What the quick start puts over every preset.
@@ -66,7 +76,7 @@ pub(crate) fn settings() -> Result<toml::Table, Failure> {
 fn print(
     arguments: &Quickstart,
     results: &[(&str, RunReport)],
-    out: &Path,
+    page: &Path,
     data: &PreparedData,
     seconds: f64,
 ) -> Outcome {
@@ -77,6 +87,7 @@ fn print(
             .map(|&name| (name.to_owned(), all.get(name).cloned().unwrap_or(Value::Null)))
             .collect::<Map<_, _>>()
     };
+    let out = page.parent().unwrap_or(Path::new("."));
     let seconds = (seconds * 10.0).round() / 10.0;
     if arguments.json {
         let presets: Map<String, Value> = results[1..]
@@ -88,6 +99,7 @@ fn print(
             "untrained": chosen(&results[0].1),
             "seconds": seconds,
             "runs": out.display().to_string(),
+            "report": page.display().to_string(),
         }));
     }
     let mut rows = vec![
@@ -103,9 +115,10 @@ fn print(
     output::text(&format!(
         "{}\n\n{}\nrecall@1: share of images whose nearest neighbour is the same species; order_preservation: rank correlation, \
          inside each species, of\nembedding distance with the true difference in rotation, tilt, light and growth.\n\
-         {seconds} seconds; run folders: {}",
+         {seconds} seconds; run folders: {}\nreport: {}",
         output::table(&rows),
         data.description,
-        out.display()
+        out.display(),
+        page.display()
     ))
 }

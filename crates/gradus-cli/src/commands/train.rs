@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gradus::config::{Config, Overlay};
 use gradus::models::BackboneConfig;
-use gradus::train::{Observer, PreparedData, RunFolder, RunReport, Trainer};
+use gradus::train::{Observer, PreparedData, RunFolder, RunReport, TensorBoard, Trainer};
 use gradus_core::data::Layout;
 use gradus_core::embeddings;
 use serde_json::Value;
@@ -35,7 +35,13 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
         }
     };
     let data = PreparedData::new(&config, &mut progress)?;
-    let report = train(&config, &data, &folder, resume, &mut progress, &interrupted)?;
+    let report = if arguments.log.is_some() {
+        let run = open(&config, &folder, resume)?;
+        let mut board = TensorBoard::begin(run.root(), &mut progress)?;
+        train_in(&config, &data, run, resume, &mut board, &interrupted)?
+    } else {
+        train(&config, &data, &folder, resume, &mut progress, &interrupted)?
+    };
     drop(progress);
     if arguments.json {
         return output::json(&Value::Object(report.to_json()));
@@ -59,13 +65,34 @@ pub(crate) fn train(
     observer: &mut dyn Observer,
     interrupted: &AtomicBool,
 ) -> Result<RunReport, Failure> {
-    let run = if resume {
-        RunFolder::open(folder)?
-    } else {
-        let run = RunFolder::create(folder)?;
-        run.write_text(&run.config(), &toml::to_string(config)?)?;
-        run
-    };
+    train_in(
+        config,
+        data,
+        open(config, folder, resume)?,
+        resume,
+        observer,
+        interrupted,
+    )
+}
+
+/// The folder of a run, new or to go on in.
+fn open(config: &Config, folder: &Path, resume: bool) -> Result<RunFolder, Failure> {
+    if resume {
+        return Ok(RunFolder::open(folder)?);
+    }
+    let run = RunFolder::create(folder)?;
+    run.write_text(&run.config(), &toml::to_string(config)?)?;
+    Ok(run)
+}
+
+fn train_in(
+    config: &Config,
+    data: &PreparedData,
+    run: RunFolder,
+    resume: bool,
+    observer: &mut dyn Observer,
+    interrupted: &AtomicBool,
+) -> Result<RunReport, Failure> {
     let trainer = Trainer::new(config, data, run, resume, observer)?;
     Ok(trainer.train(observer, interrupted)?)
 }

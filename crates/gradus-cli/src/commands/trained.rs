@@ -11,6 +11,7 @@ use gradus::train::trainer::{self, TestEmbeddings};
 use gradus::train::{PreparedData, RunFolder};
 use gradus_core::EmbeddingSet;
 use gradus_core::data::split::TestSet;
+use gradus_index::Model;
 
 use super::layers;
 use crate::arguments::DataFlags;
@@ -84,6 +85,27 @@ fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
     let mut fresh = Overlay::default();
     fresh.put(toml::Table::try_from(&config)?);
     Ok(fresh)
+}
+
+/// What tells the embeddings of a run from those of another: its weights, its network and how it sees an image.
+pub(crate) fn model_of(folder: &Path, config: &Config) -> Result<Model, Failure> {
+    let path = RunFolder::open(folder)?.model();
+    let weights = std::fs::read(&path).map_err(|error| {
+        Failure::new(format!(
+            "cannot read {} ({error}): the run did not end; continue it with `gradus train --resume {}`",
+            path.display(),
+            folder.display()
+        ))
+    })?;
+    let mut network = config.model.clone();
+    network.weights = None;
+    let network = toml::to_string(&network)?;
+    let transform = toml::to_string(&config.transform)?;
+    let run = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    Ok(Model::of(
+        run.display().to_string(),
+        &[&weights, network.as_bytes(), transform.as_bytes()],
+    ))
 }
 
 /// The final embedder of a run.

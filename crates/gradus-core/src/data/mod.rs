@@ -9,9 +9,11 @@ pub mod inspect;
 pub mod layouts;
 pub mod loader;
 pub mod split;
+mod thumbnail;
 pub mod transform;
 pub mod turns;
 
 pub use dataset::{Class, DataError, Dataset, Factor, Item, Part, Source};
 pub use layouts::Layout;
 pub use split::{ClassSelection, Split, SplitOptions};
+pub use thumbnail::thumbnail;

@@ -138,6 +138,19 @@ pub fn companion_path(path: &Path) -> PathBuf {
     path.with_extension("csv")
 }
 
+/// Names and labels of the rows of an `.npy` file, from the table that gradus wrote beside it; none if there is no such table.
+///
+/// # Errors
+/// A table that cannot be read or is damaged.
+pub fn read_companion(path: &Path) -> Result<Option<(Vec<String>, Vec<u32>)>, EmbeddingFileError> {
+    let beside = companion_path(path);
+    if companion::is_ours(&beside) {
+        companion::read(&beside, path).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
 /// Writes embeddings in the format the extension of `path` asks for; returns the files written.
 ///
 /// Beside `.npy` and `.safetensors` lies a table (see [`companion_path`]) with the path and the label of every row, in

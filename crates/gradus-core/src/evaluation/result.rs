@@ -100,6 +100,18 @@ impl Evaluation {
     }
 }
 
+/// What a number of a result says, in half a line; `None` for a name that no result has.
+///
+/// ```
+/// use gradus_core::evaluation::explanation;
+/// assert!(explanation("recall@1").is_some() && explanation("order_preservation.tilt").is_some());
+/// assert_eq!(explanation("colour"), None);
+/// ```
+#[must_use]
+pub fn explanation(name: &str) -> Option<&'static str> {
+    summary(name)
+}
+
 fn summary(name: &str) -> Option<&'static str> {
     // Rates: `tar@far=0.001`.
     let name = name.split('=').next().unwrap_or(name);

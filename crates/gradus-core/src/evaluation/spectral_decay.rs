@@ -49,6 +49,19 @@ pub struct Spectrum {
 /// # Errors
 /// If the decomposition does not converge.
 pub fn spectrum(rows: &UnitRows) -> Result<Spectrum, EvaluationError> {
+    let shares = singular_value_shares(rows)?;
+    Ok(Spectrum {
+        rho: divergence(&shares),
+        effective_rank: effective_rank(&shares),
+    })
+}
+
+/// The singular values of the unit embeddings, not centred, divided by their sum: `min(rows, width)` of them, falling. Those below
+/// one millionth of the largest are raised to it.
+///
+/// # Errors
+/// If the decomposition does not converge.
+pub fn singular_value_shares(rows: &UnitRows) -> Result<Vec<f64>, EvaluationError> {
     let (len, dim) = (rows.len(), rows.dim());
     let zero = vec![0.0; dim];
     let (matrix, size) = if len < dim {
@@ -58,11 +71,7 @@ pub fn spectrum(rows: &UnitRows) -> Result<Spectrum, EvaluationError> {
     };
     let (values, _) =
         eigen(&matrix, size, false).ok_or_else(|| EvaluationError::Decomposition("the embeddings".into()))?;
-    let shares = shares(&values);
-    Ok(Spectrum {
-        rho: divergence(&shares),
-        effective_rank: effective_rank(&shares),
-    })
+    Ok(shares(&values))
 }
 
 /// Mean over classes of `rho` of the members minus their mean.

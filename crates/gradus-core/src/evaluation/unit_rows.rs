@@ -44,7 +44,7 @@ impl UnitRows {
     }
 
     /// The same without sorting by class: positions are the indices of `set`. There is then one "class" per run of labels.
-    pub(super) fn in_given_order(set: &EmbeddingSet, what: &'static str) -> Result<Self, EvaluationError> {
+    pub(crate) fn in_given_order(set: &EmbeddingSet, what: &'static str) -> Result<Self, EvaluationError> {
         check(set, what)?;
         Self::gather(set, (0..set.len() as u32).collect(), what)
     }

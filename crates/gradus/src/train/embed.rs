@@ -166,6 +166,38 @@ pub fn embed(
     })
 }
 
+/// Embeds the items at `indices` as evaluation sees them and hands every batch to `sink`, with the items it shows, in that order: for more
+/// images than should be in memory together.
+///
+/// # Errors
+/// If an image cannot be loaded, the device fails, or `sink` does.
+pub fn embed_batches<E: From<TrainError>>(
+    embedder: &Embedder,
+    images: &Images,
+    indices: &[usize],
+    what: &str,
+    observer: &mut dyn Observer,
+    mut sink: impl FnMut(&[usize], &[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let embedder = crate::tensor::Module::valid(embedder);
+    let device = device_of(&embedder);
+    let mut refused = None;
+    let result = each_batch(images, indices, Mode::Evaluate, 0, what, observer, |batch| {
+        let items = batch.items.clone();
+        let features = embedder.features(to_device(batch, &device).0, ForwardMode::Evaluate);
+        let rows = to_host(embedder.head(features))?;
+        sink(&items, &rows).map_err(|error| {
+            refused = Some(error);
+            // Never seen: the sink's own error is handed back.
+            TrainError::Device(String::new())
+        })
+    });
+    match (refused, result) {
+        (Some(error), _) => Err(error),
+        (None, result) => result.map_err(E::from),
+    }
+}
+
 /// Rows of stored features that go through the head together.
 const FEATURES_AT_A_TIME: usize = 4096;
 

@@ -21,10 +21,12 @@ pub mod schedule;
 pub mod start;
 pub mod step;
 pub mod teacher;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use error::TrainError;
 pub use events::{Event, Observer, Silent};
 pub use prepare::PreparedData;
 pub use run_folder::RunFolder;
+pub use tensorboard::TensorBoard;
 pub use trainer::{RunReport, Trainer};

@@ -1,5 +1,6 @@
 //! `gradus bench`: how long parts of gradus take, and how much memory.
 
+mod engine;
 mod infer;
 mod kernels;
 mod loader;

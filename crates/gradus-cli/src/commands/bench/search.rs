@@ -16,6 +16,9 @@ use crate::output;
 const OF_A_CLASS: usize = 5;
 
 pub(crate) fn run(arguments: &BenchSearch) -> Outcome {
+    if let Some(engine) = &arguments.engine {
+        return super::engine::run(arguments, engine.parse()?);
+    }
     let BenchSearch { n, dim, k, seed, .. } = *arguments;
     measure::at_least_one(&[
         ("--n", n),

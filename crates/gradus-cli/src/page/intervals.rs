@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::escape;
+use super::ticks::ticks;
 
 /// Pixels: the whole width, room for labels, height of a row, room for the axis.
 const WIDTH: f64 = 640.0;
@@ -13,16 +14,16 @@ const AXIS: f64 = 26.0;
 const LONGEST: usize = 26;
 
 /// One row.
-pub(super) struct Row<'a> {
-    pub(super) label: &'a str,
-    pub(super) centre: f64,
-    pub(super) interval: Option<[f64; 2]>,
-    pub(super) points: Vec<f64>,
-    pub(super) strong: bool,
+pub(crate) struct Row<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) centre: f64,
+    pub(crate) interval: Option<[f64; 2]>,
+    pub(crate) points: Vec<f64>,
+    pub(crate) strong: bool,
 }
 
 /// Draws rows over a common axis; `zero` brings zero into view and marks it.
-pub(super) fn plot(rows: &[Row], zero: bool) -> String {
+pub(crate) fn plot(rows: &[Row], zero: bool) -> String {
     let values = rows.iter().flat_map(|row| {
         let interval = row.interval.into_iter().flatten();
         interval.chain(row.points.iter().copied()).chain([row.centre])
@@ -106,41 +107,9 @@ pub(super) fn plot(rows: &[Row], zero: bool) -> String {
     svg
 }
 
-/// Four to eight round numbers between two, and the digits that tell them apart.
-fn ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
-    let rough = (high - low) / 5.0;
-    let power = rough.log10().floor();
-    let unit = 10.0_f64.powf(power);
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .map(|factor| factor * unit)
-        .into_iter()
-        .find(|&step| step >= rough)
-        .unwrap_or(10.0 * unit);
-    let digits = (-step.log10().floor()).max(0.0) as usize;
-    let first = (low / step).ceil() as i64;
-    let last = (high / step).floor() as i64;
-    ((first..=last).map(|number| number as f64 * step).collect(), digits)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_and_inside() {
-        let (found, digits) = ticks(-0.013, 0.021);
-        assert_eq!(digits, 2);
-        let expected = [-0.01, 0.0, 0.01, 0.02];
-        assert!(
-            found.len() == 4 && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
-            "{found:?}"
-        );
-        for (low, high) in [(0.0, 1.0), (0.41, 0.43), (-30.0, 900.0), (0.0, 2e-4)] {
-            let (found, _) = ticks(low, high);
-            assert!((3..=9).contains(&found.len()), "{low} {high}: {found:?}");
-            assert!(found.iter().all(|tick| (low..=high).contains(tick)));
-        }
-    }
 
     #[test]
     fn rows_lie_where_their_numbers_are() {

@@ -1,14 +1,10 @@
 //! A study as one HTML page: tables and plots, nothing fetched from elsewhere, readable in light and dark.
 
-mod plot;
-
 use gradus::study::{DataSummary, MEASURES, UNTRAINED};
 
-use self::plot::{Row, plot};
 use super::{Finished, table};
-
-/// Colours of both schemes, and what tables look like.
-const STYLE: &str = include_str!("style.css");
+use crate::page::intervals::{Row, plot};
+use crate::page::{self, escape, figure};
 
 /// The page.
 pub(super) fn page(finished: &Finished) -> String {
@@ -28,16 +24,13 @@ pub(super) fn page(finished: &Finished) -> String {
             "<h2>Search</h2>\n<p>{}</p>\n",
             escape(&table::search_title(tuned))
         ));
-        body.push_str(&html_table(&table::trials(tuned)));
+        body.push_str(&page::table("Settings tried", &table::trials(tuned)));
     }
     for data in &finished.summary.data {
         body.push_str(&section(data, &study.baseline));
     }
     body.push_str(&format!("<p class=\"note\">{}</p>\n", escape(&table::legend(finished))));
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, \
-         initial-scale=1\">\n<title>gradus compare</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+    page::document("gradus compare", &body)
 }
 
 fn section(data: &DataSummary, baseline: &str) -> String {
@@ -45,11 +38,11 @@ fn section(data: &DataSummary, baseline: &str) -> String {
     if !data.name.is_empty() {
         text.push_str(&format!("<h2>{}</h2>\n", escape(&data.name)));
     }
-    text.push_str(&html_table(&table::means(data)));
+    text.push_str(&page::table("Means over seeds", &table::means(data)));
     let differences = table::differences(data);
     if differences.len() > 1 {
         text.push_str(&format!("<h3>Differences to <code>{}</code></h3>\n", escape(baseline)));
-        text.push_str(&html_table(&differences));
+        text.push_str(&page::table("Paired differences", &differences));
     }
     text.push_str("<div class=\"plots\">\n");
     for measure in MEASURES {
@@ -100,34 +93,4 @@ fn section(data: &DataSummary, baseline: &str) -> String {
     }
     text.push_str("</div>\n");
     text
-}
-
-fn figure(title: &str, caption: &str, svg: &str) -> String {
-    format!(
-        "<figure>\n<h4>{}</h4>\n{svg}<figcaption>{}</figcaption>\n</figure>\n",
-        escape(title),
-        escape(caption)
-    )
-}
-
-fn html_table(rows: &[Vec<String>]) -> String {
-    let mut text = String::from("<div class=\"scroll\"><table>\n");
-    for (number, row) in rows.iter().enumerate() {
-        let cell = if number == 0 { "th" } else { "td" };
-        let cells: Vec<String> = row
-            .iter()
-            .map(|value| format!("<{cell}>{}</{cell}>", escape(value)))
-            .collect();
-        text.push_str(&format!("<tr>{}</tr>\n", cells.concat()));
-    }
-    text.push_str("</table></div>\n");
-    text
-}
-
-/// Text in a page.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
