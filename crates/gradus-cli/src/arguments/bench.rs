@@ -177,6 +177,9 @@ pub(crate) struct BenchSearch {
     /// Build an index of clustered vectors with this engine (flat, qdrant-edge), and search it with one query after the other
     #[arg(long, value_name = "NAME", conflicts_with = "task")]
     pub(crate) engine: Option<String>,
+    /// How far the vectors of a cluster lie from its centre of length 1: the farther, the harder the neighbours are to tell
+    #[arg(long, value_name = "LENGTH", requires = "engine", default_value_t = 0.7)]
+    pub(crate) noise: f32,
     /// Threads (0: one per core)
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) threads: usize,

@@ -3,7 +3,7 @@
 use gradus_core::embeddings::{read_labels, read_rows, read_table};
 use gradus_core::files::write_atomically;
 use gradus_index::{HeldOut, Index, Rule, calibrate};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::index::open;
 use super::trained::{embed_test, model_of};
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Calibrate) -> Outcome {
     let text = serde_json::to_string(&found)?;
     write_atomically(&report, |file| file.write_all(text.as_bytes()))?;
     if arguments.json {
-        let mut text = serde_json::to_value(&found)?;
+        let mut text: Value = serde_json::from_str(&text)?;
         if let Some(object) = text.as_object_mut() {
             object.insert("index".into(), json!(arguments.index));
             object.insert("queries".into(), json!(trials.len()));

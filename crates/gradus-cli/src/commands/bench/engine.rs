@@ -13,19 +13,22 @@ use crate::output;
 
 /// Vectors of a cluster.
 const OF_A_CLUSTER: usize = 50;
-/// Length of the noise around a centre of unit length.
-const NOISE: f32 = 0.7;
 /// Vectors that are stored together.
 const BATCH: usize = 4096;
 
 pub(super) fn run(arguments: &BenchSearch, engine: EngineKind) -> Outcome {
-    let BenchSearch { n, dim, k, seed, .. } = *arguments;
+    let BenchSearch {
+        n, dim, k, seed, noise, ..
+    } = *arguments;
+    if !(noise.is_finite() && noise >= 0.0) {
+        return Err(Failure::new(format!("--noise {noise}: expected a length of 0 or more")));
+    }
     let queries = arguments.queries.unwrap_or(1000);
     measure::at_least_one(&[("--n", n), ("--dim", dim), ("--k", k), ("--queries", queries)])?;
     gradus::kernels::use_threads(arguments.threads).map_err(Failure::new)?;
     let folder = tempfile::tempdir()?;
     let centres = measure::unit_rows(n.div_ceil(OF_A_CLUSTER), dim, seed, 0);
-    let vectors = clustered(&centres, n, dim, seed, 1);
+    let vectors = clustered(&centres, n, dim, noise, [seed, 1]);
     let started = Instant::now();
     let builder = Index::create(&folder.path().join("index"), Settings::new(engine, dim))?;
     for first in (0..n).step_by(BATCH) {
@@ -35,12 +38,12 @@ pub(super) fn run(arguments: &BenchSearch, engine: EngineKind) -> Outcome {
     }
     let index = builder.finish()?;
     let build = started.elapsed().as_secs_f64();
-    let found = index.recall_on(&clustered(&centres, queries, dim, seed, 2), k)?;
+    let found = index.recall_on(&clustered(&centres, queries, dim, noise, [seed, 2]), k)?;
     let statistics = index.statistics()?;
     let (size, peak) = (mib(statistics.bytes), measure::peak_mib());
     if arguments.json {
         let mut text = json!({
-            "engine": engine, "n": n, "dim": dim, "queries": queries, "k": k,
+            "engine": engine, "n": n, "dim": dim, "queries": queries, "k": k, "noise": noise,
             "p50_ms": measure::rounded(found.p50_ms), "p99_ms": measure::rounded(found.p99_ms),
             "build_s": measure::rounded(build), "size_mib": size, "approximate_rows": statistics.approximate_rows,
             "segments": statistics.segments, "peak_mib": peak,
@@ -73,7 +76,7 @@ pub(super) fn run(arguments: &BenchSearch, engine: EngineKind) -> Outcome {
 }
 
 /// Rows around centres, the centres one after the other.
-fn clustered(centres: &[f32], rows: usize, dim: usize, seed: u64, part: u64) -> Vec<f32> {
+fn clustered(centres: &[f32], rows: usize, dim: usize, noise: f32, [seed, part]: [u64; 2]) -> Vec<f32> {
     let mut values = measure::unit_rows(rows, dim, seed, part);
     let count = centres.len() / dim;
     for (row, values) in values.chunks_exact_mut(dim).enumerate() {
@@ -81,7 +84,7 @@ fn clustered(centres: &[f32], rows: usize, dim: usize, seed: u64, part: u64) -> 
         values
             .iter_mut()
             .zip(centre)
-            .for_each(|(value, centre)| *value = centre + NOISE * *value);
+            .for_each(|(value, centre)| *value = centre + noise * *value);
     }
     values
 }

@@ -59,9 +59,9 @@ pub(crate) fn run_of(target: &Target, given: Option<&PathBuf>) -> Result<PathBuf
     Ok(run)
 }
 
-/// Bytes in MiB, with one digit.
+/// Bytes in MiB, with three digits behind the point.
 pub(crate) fn mib(bytes: u64) -> f64 {
-    (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0
+    rounded(bytes as f64 / f64::from(1 << 20))
 }
 
 /// A number with three digits behind the point.
