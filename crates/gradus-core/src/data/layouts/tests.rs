@@ -71,7 +71,7 @@ fn files(dataset: &Dataset) -> Vec<String> {
 fn names_of_layouts_parse_and_describe() {
     let all = Layout::all();
     assert!(all.windows(2).all(|pair| pair[0].0.name() < pair[1].0.name()));
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), 10);
     for (layout, words) in all {
         assert_eq!(layout.name().parse::<Layout>().unwrap(), layout);
         assert_eq!(serde_json::to_value(layout).unwrap(), layout.name());
