@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::backbones::{BackboneConfig, Normalisation, Trunk};
@@ -306,6 +307,33 @@ impl Embedder {
     #[must_use]
     pub fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         self.head(self.features(images, mode))
+    }
+
+    /// The network as ONNX operators, as it computes in evaluation: from normalised images `[3, height, width]`, or from the
+    /// vectors of another model `[features]`, to embeddings `[width]` of unit norm.
+    ///
+    /// # Panics
+    /// If the device does not hand out the parameters.
+    pub fn graph(&self, graph: &mut Graph, input: Value) -> Value {
+        let features = match &self.trunk {
+            Some(trunk) => {
+                let map = trunk.backbone().graph(graph, input);
+                self.pooling.graph(graph, map)
+            }
+            None => input,
+        };
+        let features = if self.normalise_features {
+            graph.unit_length(features)
+        } else {
+            features
+        };
+        self.head.graph(graph, features)
+    }
+
+    /// Weight `[dim, features]`, row-major, and bias `[dim]` of a linear head; none where it is not linear.
+    #[must_use]
+    pub fn linear_head(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        self.head.linear()
     }
 
     /// Width of the pooled features.

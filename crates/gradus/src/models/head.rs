@@ -1,9 +1,11 @@
 //! The embedding head: from pooled features to unit vectors.
 
 use gradus_kernels::linear;
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use super::graph::numbers;
 use crate::initial;
 use crate::numerics::normalize;
 use crate::tensor::{Device, Module, Param, Tensor, TensorData, activation::relu};
@@ -62,6 +64,10 @@ impl Linear {
 
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         linear(x, self.weight.val(), self.bias.val())
+    }
+
+    fn graph(&self, graph: &mut Graph, x: Value) -> Value {
+        graph.linear(x, &numbers(self.weight.val()), Some(&numbers(self.bias.val())))
     }
 }
 
@@ -123,6 +129,34 @@ impl Head {
             }
         };
         normalize(embeddings)
+    }
+
+    /// The head as ONNX operators: from `[features]` to `[width]` of unit norm.
+    pub fn graph(&self, graph: &mut Graph, features: Value) -> Value {
+        let beside = |first: &Linear, second: &Linear, graph: &mut Graph, x: Value| {
+            let hidden = first.graph(graph, x);
+            let hidden = graph.relu(hidden);
+            second.graph(graph, hidden)
+        };
+        let embeddings = match self {
+            Self::Linear(linear) => linear.graph(graph, features),
+            Self::Mlp(mlp) => beside(&mlp.first, &mlp.second, graph, features),
+            Self::Residual(residual) => {
+                let direct = residual.direct.graph(graph, features.clone());
+                let beside = beside(&residual.first, &residual.second, graph, features);
+                graph.add(direct, beside)
+            }
+        };
+        graph.unit_length(embeddings)
+    }
+
+    /// Weight `[width, features]`, row-major, and bias `[width]` of a linear head; none where it is not linear.
+    #[must_use]
+    pub fn linear(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        match self {
+            Self::Linear(linear) => Some((numbers(linear.weight.val()), numbers(linear.bias.val()))),
+            Self::Mlp(_) | Self::Residual(_) => None,
+        }
     }
 
     /// Width of the embedding.

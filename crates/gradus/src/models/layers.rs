@@ -2,7 +2,10 @@
 
 use gradus_kernels::{Activation, Conv2dOptions, add, batch_norm, conv2d, scale_shift, scale_shift_add};
 
+use gradus_onnx::{Graph, Value};
+
 use super::convolutions::{self, Convolution};
+use super::graph::{activate, numbers};
 use super::running::RunningStatistic;
 use crate::initial;
 use crate::tensor::{Device, Module, Param, Tensor};
@@ -169,16 +172,9 @@ impl Conv2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [_, input, height, width] = x.dims();
         let [output, .., kernel] = self.weight.dims();
-        let sides = |size: usize| match self.zeros {
-            Zeros::Around(zeros) => [zeros; 2],
-            Zeros::Same => {
-                let zeros = ((size.div_ceil(self.stride) - 1) * self.stride + kernel).saturating_sub(size);
-                [zeros / 2, zeros - zeros / 2]
-            }
-        };
         let options = Conv2dOptions {
             stride: [self.stride; 2],
-            padding: [sides(height), sides(width)],
+            padding: [self.sides(height), self.sides(width)],
             dilation: [1; 2],
             groups: self.groups,
         };
@@ -195,6 +191,27 @@ impl Conv2d {
             }
         });
         convolved
+    }
+
+    /// Zeros before and behind `size` positions.
+    fn sides(&self, size: usize) -> [usize; 2] {
+        match self.zeros {
+            Zeros::Around(zeros) => [zeros; 2],
+            Zeros::Same => {
+                let [.., kernel] = self.weight.dims();
+                let zeros = ((size.div_ceil(self.stride) - 1) * self.stride + kernel).saturating_sub(size);
+                [zeros / 2, zeros - zeros / 2]
+            }
+        }
+    }
+
+    /// The convolution as an ONNX operator.
+    pub fn graph(&self, graph: &mut Graph, x: Value) -> Value {
+        let ([top, bottom], [left, right]) = (self.sides(x.shape()[1]), self.sides(x.shape()[2]));
+        let weight = (&numbers(self.weight.val())[..], self.weight.dims());
+        let bias = self.bias.as_ref().map(|bias| numbers(bias.val()));
+        let pads = [top, left, bottom, right];
+        graph.conv(x, weight, bias.as_deref(), self.stride, pads, self.groups)
     }
 }
 
@@ -244,6 +261,20 @@ impl BatchNorm {
         add(self.normalise_batch(x, Activation::None), residual, activation)
     }
 
+    /// The normalisation by the running statistics and the activation as ONNX operators.
+    pub fn graph(&self, graph: &mut Graph, x: Value, activation: Activation) -> Value {
+        let (scale, shift) = self.running_coefficients();
+        let normalised = graph.scale_shift(x, &numbers(scale), &numbers(shift));
+        activate(graph, normalised, activation)
+    }
+
+    /// The same with a residual added before the activation.
+    pub fn graph_add(&self, graph: &mut Graph, x: Value, residual: Value, activation: Activation) -> Value {
+        let normalised = self.graph(graph, x, Activation::None);
+        let sum = graph.add(normalised, residual);
+        activate(graph, sum, activation)
+    }
+
     fn uses_running(&self, mode: Mode) -> bool {
         self.frozen || mode == Mode::Evaluate
     }
@@ -287,5 +318,17 @@ impl ConvNorm {
     #[must_use]
     pub fn forward_add(&self, x: Tensor<4>, residual: Tensor<4>, mode: Mode, activation: Activation) -> Tensor<4> {
         self.norm.forward_add(self.conv.forward(x), residual, mode, activation)
+    }
+
+    /// The three as ONNX operators.
+    pub fn graph(&self, graph: &mut Graph, x: Value, activation: Activation) -> Value {
+        let convolved = self.conv.graph(graph, x);
+        self.norm.graph(graph, convolved, activation)
+    }
+
+    /// The same with a residual added before the activation.
+    pub fn graph_add(&self, graph: &mut Graph, x: Value, residual: Value, activation: Activation) -> Value {
+        let convolved = self.conv.graph(graph, x);
+        self.norm.graph_add(graph, convolved, residual, activation)
     }
 }

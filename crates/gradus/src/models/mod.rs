@@ -15,6 +15,7 @@
 pub mod backbones;
 pub mod convolutions;
 pub mod embedder;
+pub mod graph;
 pub mod head;
 pub mod layers;
 pub mod pooling;

@@ -1,7 +1,9 @@
 //! From a map of features to one vector per image.
 
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
+use super::graph::numbers;
 use crate::initial;
 use crate::tensor::{Device, Module, Param, Tensor, adaptive_avg_pool2d};
 
@@ -83,6 +85,27 @@ impl PoolingLayer {
             (Pooling::Sum, _) => average(positions.clone()) + positions.max_dim(2),
         };
         pooled.reshape([batch, channels])
+    }
+}
+
+impl PoolingLayer {
+    /// The layer as ONNX operators: from `[channels, height, width]` to `[features]`.
+    pub fn graph(&self, graph: &mut Graph, map: Value) -> Value {
+        let pooled = match (self.kind, &self.power) {
+            (Pooling::Grid, _) => graph.adaptive_average(map, GRID),
+            (Pooling::Gem, Some(power)) => {
+                let power = numbers(power.val())[0].max(0.1);
+                graph.generalised_mean(map, power)
+            }
+            (Pooling::Average | Pooling::Gem, _) => graph.global_average(map),
+            (Pooling::Max, _) => graph.global_maximum(map),
+            (Pooling::Sum, _) => {
+                let average = graph.global_average(map.clone());
+                let maximum = graph.global_maximum(map);
+                graph.add(average, maximum)
+            }
+        };
+        graph.flatten(pooled)
     }
 }
 

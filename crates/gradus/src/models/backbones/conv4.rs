@@ -1,6 +1,7 @@
 //! Four convolution blocks: the small network of few-shot learning, for images of 32 to 105 pixels.
 
 use gradus_kernels::{Activation, MaxPool2dOptions, max_pool2d};
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
@@ -75,6 +76,13 @@ impl Backbone for Conv4 {
             self.layers[index].forward(x, mode, Activation::Relu),
             &MaxPool2dOptions::square(2, 2),
         )
+    }
+
+    fn graph(&self, graph: &mut Graph, images: Value) -> Value {
+        self.layers.iter().fold(images, |x, layer| {
+            let x = layer.graph(graph, x, Activation::Relu);
+            graph.max_pool(x, 2, 2, [0; 4])
+        })
     }
 
     fn block_of(&self, name: &str) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! MobileNetV2 of any width, with torchvision's or TensorFlow's padding.
 
 use gradus_kernels::Activation;
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
@@ -91,6 +92,19 @@ impl InvertedResidual {
             self.project.forward(filtered, mode, Activation::None)
         }
     }
+
+    fn graph(&self, graph: &mut Graph, x: Value) -> Value {
+        let expanded = match &self.expand {
+            Some(expand) => expand.graph(graph, x.clone(), Activation::Relu6),
+            None => x.clone(),
+        };
+        let filtered = self.depthwise.graph(graph, expanded, Activation::Relu6);
+        if self.added {
+            self.project.graph_add(graph, filtered, x, Activation::None)
+        } else {
+            self.project.graph(graph, filtered, Activation::None)
+        }
+    }
 }
 
 /// MobileNetV2 without its classifier. Sandler et al., 2018.
@@ -170,6 +184,12 @@ impl Backbone for MobilenetV2 {
             index if index <= self.layers.len() => self.layers[index - 1].forward(x, mode),
             _ => self.last.forward(x, mode, Activation::Relu6),
         }
+    }
+
+    fn graph(&self, graph: &mut Graph, images: Value) -> Value {
+        let x = self.stem.graph(graph, images, Activation::Relu6);
+        let x = self.layers.iter().fold(x, |x, layer| layer.graph(graph, x));
+        self.last.graph(graph, x, Activation::Relu6)
     }
 
     fn block_of(&self, name: &str) -> Option<usize> {

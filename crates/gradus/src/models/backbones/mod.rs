@@ -6,6 +6,7 @@ pub mod mobilenet_v2;
 pub mod resnet;
 pub mod squeezenet;
 
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
@@ -201,6 +202,10 @@ pub trait Backbone {
     /// # Panics
     /// If `index` is not below [`Backbone::blocks`].
     fn block(&self, index: usize, x: Tensor<4>, mode: Mode) -> Tensor<4>;
+
+    /// The whole network as ONNX operators: from normalised images `[3, height, width]` to the last feature map, as
+    /// [`Backbone::block`] computes it in evaluation.
+    fn graph(&self, graph: &mut Graph, images: Value) -> Value;
 
     /// The block that a parameter belongs to, by its dotted path inside the backbone.
     fn block_of(&self, name: &str) -> Option<usize>;

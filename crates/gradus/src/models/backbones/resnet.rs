@@ -1,6 +1,7 @@
 //! Residual networks: ResNet-18, -34 and -50 for ImageNet, ResNet-20 for CIFAR.
 
 use gradus_kernels::{Activation, MaxPool2dOptions, max_pool2d};
+use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
@@ -170,6 +171,28 @@ impl Residual {
             _ => self.bn2.forward_add(hidden, shortcut, mode, Activation::Relu),
         }
     }
+
+    fn graph(&self, graph: &mut Graph, x: Value) -> Value {
+        let hidden = self.conv1.graph(graph, x.clone());
+        let hidden = self.bn1.graph(graph, hidden, Activation::Relu);
+        let shortcut = match (&self.downsample, self.subsample) {
+            (Some(projection), _) => projection.graph(graph, x, Activation::None),
+            (None, Some(Subsample { stride, added })) => {
+                let kept = graph.max_pool(x, 1, stride, [0; 4]);
+                graph.pad_channels(kept, added, added)
+            }
+            (None, None) => x,
+        };
+        let hidden = self.conv2.graph(graph, hidden);
+        match (&self.conv3, &self.bn3) {
+            (Some(conv3), Some(bn3)) => {
+                let hidden = self.bn2.graph(graph, hidden, Activation::Relu);
+                let hidden = conv3.graph(graph, hidden);
+                bn3.graph_add(graph, hidden, shortcut, Activation::Relu)
+            }
+            _ => self.bn2.graph_add(graph, hidden, shortcut, Activation::Relu),
+        }
+    }
 }
 
 impl Subsample {
@@ -266,6 +289,16 @@ impl Backbone for Resnet {
             ),
             Stem::Cifar => hidden,
         }
+    }
+
+    fn graph(&self, graph: &mut Graph, images: Value) -> Value {
+        let x = self.conv1.graph(graph, images);
+        let mut x = self.bn1.graph(graph, x, Activation::Relu);
+        if self.stem == Stem::Imagenet {
+            x = graph.max_pool(x, 3, 2, [1; 4]);
+        }
+        let residuals = self.layers().into_iter().flatten();
+        residuals.fold(x, |x, residual| residual.graph(graph, x))
     }
 
     fn block_of(&self, name: &str) -> Option<usize> {

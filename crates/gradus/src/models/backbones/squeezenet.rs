@@ -1,6 +1,7 @@
 //! SqueezeNet 1.1.
 
 use gradus_kernels::{MaxPool2dOptions, max_pool2d};
+use gradus_onnx::{Graph, Value};
 
 use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
 use crate::models::layers::{Builder, Conv2d, ConvSpec, Initial, Mode, Zeros};
@@ -41,6 +42,15 @@ impl Fire {
         let squeezed = relu(self.squeeze.forward(x));
         let pointwise = self.expand1x1.forward(squeezed.clone());
         relu(Tensor::cat(vec![pointwise, self.expand3x3.forward(squeezed)], 1))
+    }
+
+    fn graph(&self, graph: &mut Graph, x: Value) -> Value {
+        let squeezed = self.squeeze.graph(graph, x);
+        let squeezed = graph.relu(squeezed);
+        let pointwise = self.expand1x1.graph(graph, squeezed.clone());
+        let around = self.expand3x3.graph(graph, squeezed);
+        let both = graph.concat(&[pointwise, around]);
+        graph.relu(both)
     }
 }
 
@@ -117,6 +127,19 @@ impl Backbone for Squeezenet {
             2 | 4 => halve(self.fires[index - 1].forward(x)),
             _ => self.fires[index - 1].forward(x),
         }
+    }
+
+    fn graph(&self, graph: &mut Graph, images: Value) -> Value {
+        let x = self.stem.graph(graph, images);
+        let x = graph.relu(x);
+        let mut x = graph.max_pool_ceil(x, 3, 2, 0);
+        for (index, fire) in self.fires.iter().enumerate() {
+            x = fire.graph(graph, x);
+            if matches!(index + 1, 2 | 4) {
+                x = graph.max_pool_ceil(x, 3, 2, 0);
+            }
+        }
+        x
     }
 
     fn block_of(&self, name: &str) -> Option<usize> {
