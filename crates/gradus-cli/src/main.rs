@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::FewShot(arguments) => commands::few_shot::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Export(arguments) => commands::export::run(&arguments),
         Command::Index(arguments) => commands::index::run(&arguments),
         Command::Search(arguments) => commands::search::run(&arguments),
         Command::Serve(arguments) => commands::serve::run(&arguments),

@@ -3,7 +3,13 @@
 
 mod error;
 mod graph;
+mod preprocessing;
 mod protobuf;
+#[cfg(feature = "rten")]
+mod runtime;
 
 pub use error::OnnxError;
-pub use graph::{Batch, Graph, Pads, Value};
+pub use graph::{Batch, Graph, Pads, Ranges, Value};
+pub use preprocessing::{Colour, Layout, Preprocessing, Resize};
+#[cfg(feature = "rten")]
+pub use runtime::{InputKind, OnnxModel, calibrate};

@@ -2,7 +2,9 @@
 
 mod bench;
 mod compare;
+mod embed;
 mod evaluate;
+mod export;
 mod index;
 mod pages;
 
@@ -12,7 +14,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use bench::*;
 pub(crate) use compare::{Compare, Stage};
+pub(crate) use embed::{Embed, OnnxFlags};
 pub(crate) use evaluate::*;
+pub(crate) use export::{Export, ExportFormat, PreprocessWhere};
 pub(crate) use index::*;
 pub(crate) use pages::*;
 
@@ -49,8 +53,10 @@ pub(crate) enum Command {
     FewShot(FewShot),
     /// Write a page of HTML about one run, or several beside each other
     Report(Report),
-    /// Embed a folder of images with a trained run
-    Embed(Embed),
+    /// Embed images, or vectors of another model, with a trained run or any ONNX model
+    Embed(Box<Embed>),
+    /// Write a trained run as an ONNX model, or a linear head as a matrix
+    Export(Box<Export>),
     /// Build, extend and inspect an index of images that can be searched
     Index(IndexCommand),
     /// Find the images of an index that are most similar to others
@@ -276,40 +282,6 @@ pub(crate) struct FewShot {
     pub(crate) seed: u64,
     /// Where to compute the embeddings of a run: auto, cpu, cuda[:n], wgpu[:n]
     #[arg(long, value_name = "DEVICE", requires = "run")]
-    pub(crate) device: Option<String>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  gradus embed --run runs/cub --images photos --out photos.npy
-  gradus embed --run runs/cub --images photos --out photos.parquet
-  gradus embed --run runs/head --embeddings E.npy --out embedded.npy")]
-pub(crate) struct Embed {
-    /// Run folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) run: PathBuf,
-    /// Folder of images, searched with its sub-folders
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        conflicts_with = "embeddings",
-        required_unless_present = "embeddings"
-    )]
-    pub(crate) images: Option<PathBuf>,
-    /// Vectors instead of images, for a run that trained a head on vectors: .npy, .npz, .safetensors or .parquet
-    #[arg(long, value_name = "FILE", conflicts_with = "max_bad_images")]
-    pub(crate) embeddings: Option<PathBuf>,
-    /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// Share of broken images that is tolerated; they are named and left out
-    #[arg(long, value_name = "SHARE", default_value_t = 0.001)]
-    pub(crate) max_bad_images: f64,
-    /// Where to compute: auto, cpu, cuda[:n], wgpu[:n]
-    #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Print one JSON object
     #[arg(long)]

@@ -10,12 +10,15 @@ pub(crate) mod doctor;
 pub(crate) mod duplicates;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod few_shot;
 pub(crate) mod index;
 pub(crate) mod layers;
 pub(crate) mod list;
 pub(crate) mod loss;
 pub(crate) mod mine;
+#[cfg(feature = "onnx")]
+pub(crate) mod onnx;
 pub(crate) mod quickstart;
 pub(crate) mod report;
 pub(crate) mod search;

@@ -76,7 +76,7 @@ pub(crate) fn stored_layers(folder: &Path) -> Result<Overlay, Failure> {
 }
 
 /// The same without what selects classes of the run's own data.
-fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
+pub(crate) fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
     let mut config = layers.resolve()?;
     config.data.layout = None;
     config.data.with = Vec::new();

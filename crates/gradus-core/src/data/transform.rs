@@ -350,6 +350,24 @@ impl Transform {
         if width == 0 || height == 0 {
             return self.black(view);
         }
+        self.evaluation_view(image, |pixels| self.pack(pixels, false, view));
+    }
+
+    /// The evaluation view before normalisation.
+    ///
+    /// # Shapes
+    /// `[size, size, 3]`, interleaved.
+    #[must_use]
+    pub fn evaluation_pixels(&self, image: &RgbImage) -> Vec<u8> {
+        if image.width() == 0 || image.height() == 0 {
+            return vec![0; self.view_len()];
+        }
+        self.evaluation_view(image, <[u8]>::to_vec)
+    }
+
+    /// Calls `work` with the pixels of the evaluation view of an image that has some.
+    fn evaluation_view<R>(&self, image: &RgbImage, work: impl FnOnce(&[u8]) -> R) -> R {
+        let (width, height) = image.dimensions();
         let (size, short) = (self.config.size as f64, self.config.resize_pixels() as f64);
         let (w, h) = (f64::from(width), f64::from(height));
         // The long side is cut to whole pixels, as torchvision does.
@@ -369,7 +387,7 @@ impl Transform {
             height: size * down,
         };
         let size = self.config.size;
-        self.resize_box(image, crop, size, size, |pixels| self.pack(pixels, false, view));
+        self.resize_box(image, crop, size, size, work)
     }
 
     /// The training view of a seed: RandomResizedCrop, flip, colour jitter, random erasing.
@@ -672,6 +690,17 @@ impl Transform {
             }
         }
     }
+}
+
+/// An image in another size, antialiased where it shrinks.
+#[must_use]
+pub fn resized(image: &RgbImage, width: usize, height: usize, interpolation: Interpolation) -> RgbImage {
+    let (width, height) = (width.max(1), height.max(1));
+    if image.width() == 0 || image.height() == 0 {
+        return RgbImage::new(width as u32, height as u32);
+    }
+    let pixels = resample(&source(image), None, width, height, interpolation, <[u8]>::to_vec);
+    RgbImage::from_raw(width as u32, height as u32, pixels).expect("three bytes for each pixel")
 }
 
 /// A view of an image's pixels for the resizer.

@@ -16,9 +16,21 @@ impl<'a> MatrixWriter<'a> {
     /// # Errors
     /// If it cannot be written.
     pub fn new(file: &'a mut dyn Write, rows: usize, width: usize) -> std::io::Result<Self> {
+        Self::of_shape(file, &[rows as u64, width as u64])
+    }
+
+    /// Begins a vector `[length]`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn vector(file: &'a mut dyn Write, length: usize) -> std::io::Result<Self> {
+        Self::of_shape(file, &[length as u64])
+    }
+
+    fn of_shape(file: &'a mut dyn Write, shape: &[u64]) -> std::io::Result<Self> {
         let writer = npyz::WriteOptions::<f32>::new()
             .default_dtype()
-            .shape(&[rows as u64, width as u64])
+            .shape(shape)
             .writer(file)
             .begin_nd()?;
         Ok(Self { writer })

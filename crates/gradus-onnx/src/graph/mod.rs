@@ -13,13 +13,18 @@
 //! ```
 
 mod encode;
+mod half_precision;
 mod layers;
+mod pixels;
+mod quantise;
 mod tokens;
 
 pub use encode::Batch;
 pub use layers::Pads;
+pub use quantise::Ranges;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// A tensor of the graph.
 ///
@@ -91,6 +96,8 @@ pub struct Graph {
     pub(crate) constants: Vec<Constant>,
     pub(crate) input: Option<(Value, Kind)>,
     pub(crate) output: Option<Value>,
+    /// The operators of the trunk, which may be computed in eight bits.
+    pub(crate) trunk: Range<usize>,
     names: HashMap<String, usize>,
 }
 
@@ -116,6 +123,7 @@ impl Graph {
             constants: Vec::new(),
             input: None,
             output: None,
+            trunk: 0..0,
             names: HashMap::new(),
         }
     }
@@ -152,6 +160,22 @@ impl Graph {
             name: name.to_owned(),
             shape: value.shape.clone(),
         });
+    }
+
+    /// Says that what comes now is the trunk of a network: what [`Graph::quantised`] computes in eight bits.
+    pub fn begin_trunk(&mut self) {
+        self.trunk = self.nodes.len()..self.nodes.len();
+    }
+
+    /// Says that the trunk has ended.
+    pub fn end_trunk(&mut self) {
+        self.trunk.end = self.nodes.len();
+    }
+
+    /// Whether there is a trunk.
+    #[must_use]
+    pub fn has_trunk(&self) -> bool {
+        !self.trunk.is_empty()
     }
 
     /// A name that no tensor has yet.

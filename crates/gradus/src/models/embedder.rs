@@ -317,7 +317,9 @@ impl Embedder {
     pub fn graph(&self, graph: &mut Graph, input: Value) -> Value {
         let features = match &self.trunk {
             Some(trunk) => {
+                graph.begin_trunk();
                 let map = trunk.backbone().graph(graph, input);
+                graph.end_trunk();
                 self.pooling.graph(graph, map)
             }
             None => input,

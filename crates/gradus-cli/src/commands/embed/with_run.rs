@@ -1,0 +1,52 @@
+//! With the network of a run.
+
+use std::path::Path;
+
+use gradus::train::embed::{Images, Output, embed as embed_items};
+use gradus::train::prepare;
+
+use super::{Embedded, inputs};
+use crate::arguments::Embed;
+use crate::commands::trained::{embed_test, load_embedder, stored_layers};
+use crate::failure::Failure;
+use crate::progress::Progress;
+
+pub(super) fn embed(run: &Path, arguments: &Embed) -> Result<Embedded, Failure> {
+    if !arguments.data.data.is_empty() {
+        let tested = embed_test(run, &arguments.data, arguments.device.as_deref(), false)?;
+        let mut set = tested.embedded.queries;
+        if let Some(gallery) = tested.embedded.gallery {
+            set.values.extend(gallery.values);
+            set.labels.extend(gallery.labels);
+            set.ids.extend(gallery.ids);
+        }
+        return Ok(Embedded {
+            set,
+            bad_images: 0,
+            folders: 0,
+        });
+    }
+    let mut layers = stored_layers(run)?;
+    if let Some(device) = &arguments.device {
+        layers.insert("device", device.as_str());
+    }
+    let config = layers.resolve()?;
+    let found = inputs(arguments)?;
+    let (embedder, _) = load_embedder(run, &config)?;
+    let images = Images::new(&config, &found.items, &prepare::new_cache(0, 0))?;
+    let labels = found.good.iter().map(|&index| found.items[index].class).collect();
+    let set = embed_items(
+        &embedder,
+        &images,
+        &found.good,
+        labels,
+        Output::Embedding,
+        "embedding",
+        &mut Progress::new(""),
+    )?;
+    Ok(Embedded {
+        set,
+        bad_images: found.bad_images,
+        folders: found.folders,
+    })
+}
