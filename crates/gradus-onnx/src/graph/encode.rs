@@ -34,7 +34,7 @@ impl Graph {
     /// If it had more bytes than the format allows (2 GiB).
     ///
     /// # Panics
-    /// If the graph has no input or no output.
+    /// If the graph has no output.
     pub fn encode(&self, batch: Batch, notes: &[(&str, &str)]) -> Result<Vec<u8>, OnnxError> {
         let bytes: usize = self.constants.iter().map(|constant| constant.numbers.bytes()).sum();
         if bytes > MOST_BYTES - (1 << 20) {
@@ -76,8 +76,9 @@ impl Graph {
         for constant in &self.constants {
             graph.message(5, &constant_message(constant));
         }
-        let (input, kind) = self.input.as_ref().expect("the graph has an input");
-        graph.message(11, &value_message(input, *kind, batch));
+        for (input, kind) in &self.inputs {
+            graph.message(11, &value_message(input, *kind, batch));
+        }
         let output = self.output.as_ref().expect("the graph has an output");
         graph.message(12, &value_message(output, Kind::Float, batch));
         graph

@@ -295,9 +295,9 @@ impl Graph {
         self.apply("Div", &[&x.name, &divisor.name], &[], &x.shape)
     }
 
-    /// A reduction over one axis, which stays with size 1. Since version 18 the axis is an input.
+    /// A reduction over one axis, which stays with size 1. Since version 18 (sums: 13) the axis is an input.
     pub(crate) fn reduce(&mut self, operator: &'static str, x: &Value, axis: i64, shape: &[usize]) -> Value {
-        if self.opset >= 18 {
+        if self.opset >= 18 || operator == "ReduceSum" {
             let axes = self.indices(&[axis]);
             return self.apply(operator, &[&x.name, &axes], &[("keepdims", Integer(1))], shape);
         }

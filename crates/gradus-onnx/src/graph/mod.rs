@@ -94,7 +94,7 @@ pub struct Graph {
     pub(crate) opset: i64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) constants: Vec<Constant>,
-    pub(crate) input: Option<(Value, Kind)>,
+    pub(crate) inputs: Vec<(Value, Kind)>,
     pub(crate) output: Option<Value>,
     /// The operators of the trunk, which may be computed in eight bits.
     pub(crate) trunk: Range<usize>,
@@ -121,20 +121,20 @@ impl Graph {
             opset,
             nodes: Vec::new(),
             constants: Vec::new(),
-            input: None,
+            inputs: Vec::new(),
             output: None,
             trunk: 0..0,
             names: HashMap::new(),
         }
     }
 
-    /// The input of the graph, single precision; `shape` without the batch.
+    /// An input of the graph, single precision; `shape` without the batch. An embedding model has one.
     pub fn input(&mut self, name: &str, shape: &[usize]) -> Value {
         let value = Value {
             name: name.to_owned(),
             shape: shape.to_vec(),
         };
-        self.input = Some((value.clone(), Kind::Float));
+        self.inputs.push((value.clone(), Kind::Float));
         value
     }
 
@@ -144,7 +144,7 @@ impl Graph {
             name: name.to_owned(),
             shape: vec![],
         };
-        self.input = Some((value.clone(), Kind::Pixels));
+        self.inputs.push((value.clone(), Kind::Pixels));
         value
     }
 

@@ -65,8 +65,7 @@ impl Graph {
         let mut scales: HashMap<String, f32> = HashMap::new();
         let mut restored: HashMap<String, String> = HashMap::new();
         let wanted: HashSet<String> = self.activations().into_iter().collect();
-        let (input, _) = self.input.as_ref().expect("the graph has an input");
-        if wanted.contains(&input.name) {
+        for (input, _) in self.inputs.iter().filter(|(input, _)| wanted.contains(&input.name)) {
             target.round(&input.name, ranges[&input.name], &mut scales, &mut restored);
         }
         // Of activations whose range is that of another: the name of that one.
