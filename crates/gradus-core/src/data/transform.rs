@@ -8,6 +8,7 @@
 mod colour;
 mod pack;
 mod perspective;
+mod pillow;
 
 use std::cell::RefCell;
 
@@ -378,16 +379,16 @@ impl Transform {
         };
         let left = ((resized_width - size) / 2.0).round_ties_even();
         let top = ((resized_height - size) / 2.0).round_ties_even();
-        // Only the part that is kept is computed: a crop box in source pixels gives the same values.
-        let (across, down) = (w / resized_width, h / resized_height);
-        let crop = Crop {
-            left: left * across,
-            top: top * down,
-            width: size * across,
-            height: size * down,
-        };
+        // Only the part that is kept is computed.
+        let (left, top) = (left as usize, top as usize);
         let size = self.config.size;
-        self.resize_box(image, crop, size, size, work)
+        work(&pillow::resize(
+            image,
+            [resized_width as usize, resized_height as usize],
+            left..left + size,
+            top..top + size,
+            self.config.interpolation,
+        ))
     }
 
     /// The training view of a seed: RandomResizedCrop, flip, colour jitter, random erasing.
@@ -699,7 +700,7 @@ pub fn resized(image: &RgbImage, width: usize, height: usize, interpolation: Int
     if image.width() == 0 || image.height() == 0 {
         return RgbImage::new(width as u32, height as u32);
     }
-    let pixels = resample(&source(image), None, width, height, interpolation, <[u8]>::to_vec);
+    let pixels = pillow::resize(image, [width, height], 0..width, 0..height, interpolation);
     RgbImage::from_raw(width as u32, height as u32, pixels).expect("three bytes for each pixel")
 }
 
