@@ -17,9 +17,27 @@ fn trained(folder: &Path, epochs: &str) -> (String, String) {
     let size = ["--species", "12", "--images", "8", "--size", "32", "--json"];
     json(&[&["data", "generate", "flora", "--out", &data][..], &size].concat());
     let fixed = [
-        "train", "--json", "--out", &run, "--data", &data, "--preset", "proxy-anchor", "--size", "32", "--width", "64", "--epochs", epochs,
+        "train",
+        "--json",
+        "--out",
+        &run,
+        "--data",
+        &data,
+        "--preset",
+        "proxy-anchor",
+        "--size",
+        "32",
+        "--width",
+        "64",
+        "--epochs",
+        epochs,
     ];
-    let sampler = ["--set", "sampler.m-per-class.classes=4", "--set", "sampler.m-per-class.samples=4"];
+    let sampler = [
+        "--set",
+        "sampler.m-per-class.classes=4",
+        "--set",
+        "sampler.m-per-class.samples=4",
+    ];
     json(&[&fixed[..], &sampler].concat());
     (data, run)
 }
@@ -28,7 +46,10 @@ fn trained(folder: &Path, epochs: &str) -> (String, String) {
 fn pictures(folder: &Path) -> String {
     let photos = folder.join("photos");
     std::fs::create_dir(&photos).unwrap();
-    for (number, (width, height)) in [(64, 48), (40, 90), (33, 33), (200, 120), (20, 31)].into_iter().enumerate() {
+    for (number, (width, height)) in [(64, 48), (40, 90), (33, 33), (200, 120), (20, 31)]
+        .into_iter()
+        .enumerate()
+    {
         let number = number as u32;
         image::RgbImage::from_fn(width, height, |x, y| {
             let tile = (x / 9 + y / 7 + number) % 3;
@@ -52,17 +73,32 @@ fn a_run_becomes_a_model_that_embeds_the_same() {
     let at = |name: &str| path(folder.path(), name);
     let photos = pictures(folder.path());
     let (data, run) = trained(folder.path(), "1");
-    json(&["embed", "--run", &run, "--images", &photos, "--out", &at("expected.npy"), "--json"]);
+    json(&[
+        "embed",
+        "--run",
+        &run,
+        "--images",
+        &photos,
+        "--out",
+        &at("expected.npy"),
+        "--json",
+    ]);
 
     let found = json(&["export", "--run", &run, "--format", "onnx", "--check", "--json"]);
     let model = path(Path::new(&run), "model.onnx");
     assert_eq!(found["files"][0].as_str(), Some(model.as_str()));
-    assert_eq!((found["opset"].as_u64(), found["precision"].as_str()), (Some(17), Some("f32")));
+    assert_eq!(
+        (found["opset"].as_u64(), found["precision"].as_str()),
+        (Some(17), Some("f32"))
+    );
     assert!(found["check"]["images"].as_u64().unwrap() >= 48, "{found}");
     assert!(found["check"]["largest_difference"].as_f64().unwrap() < 1e-5, "{found}");
     let text = std::fs::read_to_string(path(Path::new(&run), "model.json")).unwrap();
     let described: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((described["resize"].as_u64(), described["center_crop"].as_u64()), (Some(32), Some(32)));
+    assert_eq!(
+        (described["resize"].as_u64(), described["center_crop"].as_u64()),
+        (Some(32), Some(32))
+    );
 
     // Beside the file, with flags alone, of a fixed batch, and with everything inside.
     let embed = |model: &str, out: &str, more: &[&str]| {
@@ -73,9 +109,24 @@ fn a_run_becomes_a_model_that_embeds_the_same() {
     };
     assert!(embed(&model, &at("beside.npy"), &[]) < 1e-5);
     std::fs::copy(&model, at("alone.onnx")).unwrap();
-    let flags = ["--resize", "32", "--center-crop", "32", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"];
+    let flags = [
+        "--resize",
+        "32",
+        "--center-crop",
+        "32",
+        "--mean",
+        "0.485,0.456,0.406",
+        "--std",
+        "0.229,0.224,0.225",
+    ];
     assert!(embed(&at("alone.onnx"), &at("flags.npy"), &flags) < 1e-5);
-    assert!(embed(&at("alone.onnx"), &at("other.npy"), &[&flags[..], &["--filter", "bicubic"]].concat()) > 1e-4);
+    assert!(
+        embed(
+            &at("alone.onnx"),
+            &at("other.npy"),
+            &[&flags[..], &["--filter", "bicubic"]].concat()
+        ) > 1e-4
+    );
     let export = |name: &str, more: &[&str]| {
         let out = at(name);
         let fixed = ["export", "--run", &run, "--format", "onnx", "--out", &out, "--json"];
@@ -86,18 +137,38 @@ fn a_run_becomes_a_model_that_embeds_the_same() {
     let (_, inside) = export("inside.onnx", &["--preprocess", "inside"]);
     // Pixels may be rounded to the next level.
     assert!(embed(&inside, &at("inside.npy"), &["--batch-size", "1"]) < 3e-2);
-    let errors = refused(&["embed", "--onnx", &inside, "--images", &photos, "--out", &at("many.npy")]);
+    let errors = refused(&[
+        "embed",
+        "--onnx",
+        &inside,
+        "--images",
+        &photos,
+        "--out",
+        &at("many.npy"),
+    ]);
     assert!(errors.contains("--batch-size 1"), "{errors}");
 
     // The embeddings of a data set have its labels.
-    json(&["embed", "--onnx", &model, "--data", &data, "--out", &at("test.npy"), "--json"]);
+    json(&[
+        "embed",
+        "--onnx",
+        &model,
+        "--data",
+        &data,
+        "--out",
+        &at("test.npy"),
+        "--json",
+    ]);
     let measured = json(&["evaluate", "--embeddings", &at("test.npy"), "--json"]);
     let expected = json(&["evaluate", "--run", &run, "--json"]);
     let difference = measured["recall@1"].as_f64().unwrap() - expected["recall@1"].as_f64().unwrap();
     assert!(difference.abs() < 1e-9, "{measured} {expected}");
 
     let (half, _) = export("half.onnx", &["--f16", "--check"]);
-    assert!(half["bytes"].as_u64().unwrap() * 100 < found["bytes"].as_u64().unwrap() * 60, "{half}");
+    assert!(
+        half["bytes"].as_u64().unwrap() * 100 < found["bytes"].as_u64().unwrap() * 60,
+        "{half}"
+    );
     let difference = half["check"]["largest_difference"].as_f64().unwrap();
     assert!(difference > 0.0 && difference < 5e-3, "{half}");
 
@@ -125,30 +196,76 @@ fn a_head_on_vectors_becomes_a_small_model_or_a_matrix() {
     let labels = common::labels(folder.path(), "y.npy", &classes);
     let train = |out: &str, more: &[&str]| {
         let fixed = [
-            "train", "--embeddings", &vectors, "--labels", &labels, "--train-classes", "0-15", "--test-classes", "16-23", "--width", "64",
-            "--epochs", "1", "--out", out, "--json", "--set", "sampler.m-per-class.classes=8", "--set", "sampler.m-per-class.samples=4",
+            "train",
+            "--embeddings",
+            &vectors,
+            "--labels",
+            &labels,
+            "--train-classes",
+            "0-15",
+            "--test-classes",
+            "16-23",
+            "--width",
+            "64",
+            "--epochs",
+            "1",
+            "--out",
+            out,
+            "--json",
+            "--set",
+            "sampler.m-per-class.classes=8",
+            "--set",
+            "sampler.m-per-class.samples=4",
         ];
         json(&[&fixed[..], more].concat());
     };
     let (linear, curved) = (at("linear"), at("curved"));
     train(&linear, &["--set", "model.initial=random"]);
-    train(&curved, &["--set", "model.head.mlp.hidden=16", "--set", "model.initial=random"]);
+    train(
+        &curved,
+        &["--set", "model.head.mlp.hidden=16", "--set", "model.initial=random"],
+    );
     for run in [&linear, &curved] {
         let model = at("head.onnx");
-        let found = json(&["export", "--run", run, "--format", "onnx", "--out", &model, "--check", "--json"]);
+        let found = json(&[
+            "export", "--run", run, "--format", "onnx", "--out", &model, "--check", "--json",
+        ]);
         assert_eq!(found["files"].as_array().unwrap().len(), 1, "{found}");
         assert!(found["check"]["largest_difference"].as_f64().unwrap() < 1e-5, "{found}");
         let [expected, embedded] = ["a.npy", "b.npy"].map(at);
-        json(&["embed", "--run", run, "--embeddings", &vectors, "--out", &expected, "--json"]);
-        json(&["embed", "--onnx", &model, "--embeddings", &vectors, "--out", &embedded, "--json"]);
+        json(&[
+            "embed",
+            "--run",
+            run,
+            "--embeddings",
+            &vectors,
+            "--out",
+            &expected,
+            "--json",
+        ]);
+        json(&[
+            "embed",
+            "--onnx",
+            &model,
+            "--embeddings",
+            &vectors,
+            "--out",
+            &embedded,
+            "--json",
+        ]);
         assert!(largest_difference(&expected, &embedded) < 1e-5);
         let photos = ["embed", "--onnx", &model, "--images", &at("."), "--out", &embedded];
         assert!(refused(&photos).contains("--embeddings"));
     }
 
     let matrix = at("head.npy");
-    let found = json(&["export", "--run", &linear, "--format", "matrix", "--out", &matrix, "--json"]);
-    assert_eq!((found["inputs"].as_u64(), found["width"].as_u64()), (Some(20), Some(64)));
+    let found = json(&[
+        "export", "--run", &linear, "--format", "matrix", "--out", &matrix, "--json",
+    ]);
+    assert_eq!(
+        (found["inputs"].as_u64(), found["width"].as_u64()),
+        (Some(20), Some(64))
+    );
     let (width, weight) = read_matrix(Path::new(&matrix)).unwrap();
     assert_eq!((width, weight.len()), (64, 20 * 64));
     let stored = std::fs::read(at("head.bias.npy")).unwrap();
@@ -159,23 +276,46 @@ fn a_head_on_vectors_becomes_a_small_model_or_a_matrix() {
         .map(|bytes| f64::from(f32::from_le_bytes(*bytes)))
         .collect();
     // The first row by hand: unit length, product, bias, unit length.
-    json(&["embed", "--run", &linear, "--embeddings", &vectors, "--out", &at("a.npy"), "--json"]);
+    json(&[
+        "embed",
+        "--run",
+        &linear,
+        "--embeddings",
+        &vectors,
+        "--out",
+        &at("a.npy"),
+        "--json",
+    ]);
     let (_, expected) = read_matrix(Path::new(&at("a.npy"))).unwrap();
     let (_, given) = read_matrix(Path::new(&vectors)).unwrap();
     let length = |row: &[f64]| row.iter().map(|value| value * value).sum::<f64>().sqrt();
     let first = &given[..20];
     let product: Vec<f64> = (0..64)
         .map(|column| {
-            bias[column] + (0..20).map(|row| first[row] / length(first) * weight[row * 64 + column]).sum::<f64>()
+            bias[column]
+                + (0..20)
+                    .map(|row| first[row] / length(first) * weight[row * 64 + column])
+                    .sum::<f64>()
         })
         .collect();
     for (column, value) in product.iter().enumerate() {
         assert!((value / length(&product) - expected[column]).abs() < 1e-5, "{column}");
     }
     assert!(refused(&["export", "--run", &curved, "--format", "matrix", "--out", &matrix]).contains("not linear"));
-    let asked = ["export", "--run", &linear, "--format", "onnx", "--out", &at("x.onnx"), "--int8"];
+    let asked = [
+        "export",
+        "--run",
+        &linear,
+        "--format",
+        "onnx",
+        "--out",
+        &at("x.onnx"),
+        "--int8",
+    ];
     assert!(refused(&asked).contains("--int8"));
-    let asked = ["export", "--run", &linear, "--format", "matrix", "--out", &matrix, "--f16"];
+    let asked = [
+        "export", "--run", &linear, "--format", "matrix", "--out", &matrix, "--f16",
+    ];
     assert!(refused(&asked).contains("--f16"));
 }
 
@@ -193,10 +333,25 @@ fn what_cannot_be_exported_or_run_is_refused_in_words() {
     assert!(refused(&["export", "--run", &at("nowhere"), "--format", "onnx"]).contains("nowhere"));
     assert!(!Path::new(&path(Path::new(&run), "model.onnx")).exists());
 
-    json(&["export", "--run", &run, "--format", "onnx", "--out", &at("model.onnx"), "--json"]);
+    json(&[
+        "export",
+        "--run",
+        &run,
+        "--format",
+        "onnx",
+        "--out",
+        &at("model.onnx"),
+        "--json",
+    ]);
     let embed = |model: &str, more: &[&str]| {
         let out = at("e.npy");
-        let errors = refused(&[&["embed", "--onnx", &at(model), "--images", &photos, "--out", &out][..], more].concat());
+        let errors = refused(
+            &[
+                &["embed", "--onnx", &at(model), "--images", &photos, "--out", &out][..],
+                more,
+            ]
+            .concat(),
+        );
         assert!(!Path::new(&out).exists(), "{model} wrote something");
         errors
     };
@@ -210,7 +365,19 @@ fn what_cannot_be_exported_or_run_is_refused_in_words() {
     let errors = embed("bare.onnx", &[]);
     assert!(errors.contains("bare.json") && errors.contains("--mean"), "{errors}");
     assert!(embed("bare.onnx", &["--mean", "0,0", "--std", "1,1,1"]).contains("three numbers"));
-    let errors = embed("bare.onnx", &["--mean", "0,0,0", "--std", "1,1,1", "--resize", "40", "--center-crop", "40"]);
+    let errors = embed(
+        "bare.onnx",
+        &[
+            "--mean",
+            "0,0,0",
+            "--std",
+            "1,1,1",
+            "--resize",
+            "40",
+            "--center-crop",
+            "40",
+        ],
+    );
     assert!(errors.contains("[any, 3, 32, 32]"), "{errors}");
     std::fs::write(at("bare.json"), "{\"mean\": [0, 0, 0]}").unwrap();
     assert!(embed("bare.onnx", &[]).contains("std"));
@@ -227,5 +394,8 @@ fn what_cannot_be_exported_or_run_is_refused_in_words() {
     graph.output("sums", &flat);
     std::fs::write(at("two.onnx"), graph.encode(Batch::Dynamic, &[]).unwrap()).unwrap();
     let errors = embed("two.onnx", &[]);
-    assert!(errors.contains("2 inputs") && errors.contains("`images`") && errors.contains("`mask`"), "{errors}");
+    assert!(
+        errors.contains("2 inputs") && errors.contains("`images`") && errors.contains("`mask`"),
+        "{errors}"
+    );
 }

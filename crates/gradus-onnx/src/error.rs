@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum OnnxError {
     /// The weights do not fit into one file.
-    #[error("the model has {bytes} bytes of weights, more than the 2 GiB an ONNX file can hold: store them in half precision (--f16)")]
+    #[error(
+        "the model has {bytes} bytes of weights, more than the 2 GiB an ONNX file can hold: store them in half precision (--f16)"
+    )]
     TooLarge {
         /// Bytes of all constants.
         bytes: usize,

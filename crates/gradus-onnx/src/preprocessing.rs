@@ -187,7 +187,9 @@ impl Preprocessing {
             .chain(&found.center_crop)
             .find(|side| !(1..=MOST_PIXELS).contains(*side))
         {
-            return Err(refuse(format!("a side of {side} pixels; it must have 1 to {MOST_PIXELS}")));
+            return Err(refuse(format!(
+                "a side of {side} pixels; it must have 1 to {MOST_PIXELS}"
+            )));
         }
         if let (Some(crop), Some(least)) = (found.center_crop, sides.iter().min())
             && crop > *least
@@ -199,7 +201,8 @@ impl Preprocessing {
         if !(found.scale.is_finite() && found.scale > 0.0) {
             return Err(refuse(format!("`scale` must be above 0, but is {}", found.scale)));
         }
-        if !found.mean.iter().all(|mean| mean.is_finite()) || !found.std.iter().all(|std| *std > 0.0 && std.is_finite()) {
+        if !found.mean.iter().all(|mean| mean.is_finite()) || !found.std.iter().all(|std| *std > 0.0 && std.is_finite())
+        {
             return Err(refuse(format!(
                 "`mean` must be finite and `std` above 0, but they are {:?} and {:?}",
                 found.mean, found.std
@@ -240,7 +243,12 @@ impl Preprocessing {
             Some(Resize::Exact([height, width])) => resized(image, width, height, self.filter),
             Some(Resize::ShortSide(short)) => {
                 let least = width.min(height).max(1) as usize;
-                resized(image, short * width as usize / least, short * height as usize / least, self.filter)
+                resized(
+                    image,
+                    short * width as usize / least,
+                    short * height as usize / least,
+                    self.filter,
+                )
             }
         };
         let Some(crop) = self.center_crop else {
@@ -311,10 +319,31 @@ mod tests {
         let written = Preprocessing::of(&TransformConfig::default()).to_json().unwrap();
         let value: serde_json::Value = serde_json::from_str(&written).unwrap();
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["resize", "center_crop", "filter", "mean", "std", "scale", "layout", "colour"]);
-        assert_eq!((value["resize"].as_u64(), value["center_crop"].as_u64()), (Some(256), Some(224)));
-        assert_eq!((value["layout"].as_str(), value["colour"].as_str()), (Some("nchw"), Some("rgb")));
-        assert_eq!(Preprocessing::parse(&written, "test").unwrap(), Preprocessing::of(&TransformConfig::default()));
+        assert_eq!(
+            keys,
+            [
+                "resize",
+                "center_crop",
+                "filter",
+                "mean",
+                "std",
+                "scale",
+                "layout",
+                "colour"
+            ]
+        );
+        assert_eq!(
+            (value["resize"].as_u64(), value["center_crop"].as_u64()),
+            (Some(256), Some(224))
+        );
+        assert_eq!(
+            (value["layout"].as_str(), value["colour"].as_str()),
+            (Some("nchw"), Some("rgb"))
+        );
+        assert_eq!(
+            Preprocessing::parse(&written, "test").unwrap(),
+            Preprocessing::of(&TransformConfig::default())
+        );
     }
 
     #[test]
@@ -333,7 +362,10 @@ mod tests {
         };
         numbers.clear();
         swapped.numbers(&cut, &mut numbers);
-        assert_eq!(numbers, [13.0, 13.0, 13.0, 13.0, -0.25, -0.25, 0.75, 0.75, 0.5, 1.0, 0.5, 1.0]);
+        assert_eq!(
+            numbers,
+            [13.0, 13.0, 13.0, 13.0, -0.25, -0.25, 0.75, 0.75, 0.5, 1.0, 0.5, 1.0]
+        );
     }
 
     #[test]
@@ -363,7 +395,12 @@ mod tests {
         assert!(refused(&format!("{{{fixed}, \"resize\": [0, 3]}}")).contains("0 pixels"));
         assert!(refused(&format!("{{{fixed}, \"scale\": -1}}")).contains("scale"));
         assert!(refused(r#"{"mean": [0, 0, 0], "std": [0, 1, 1]}"#).contains("std"));
-        let error = Preprocessing { center_crop: Some(9), ..example() }.pixels(&RgbImage::new(8, 20)).unwrap_err();
+        let error = Preprocessing {
+            center_crop: Some(9),
+            ..example()
+        }
+        .pixels(&RgbImage::new(8, 20))
+        .unwrap_err();
         assert!(error.to_string().contains("8 x 20"), "{error}");
     }
 }

@@ -85,11 +85,19 @@ impl OnnxModel {
             }
         };
         let outputs = described(&model, model.output_ids());
-        let named = |id: &NodeId| model.node_info(*id).and_then(|info| info.name()).unwrap_or_default().to_owned();
+        let named = |id: &NodeId| {
+            model
+                .node_info(*id)
+                .and_then(|info| info.name())
+                .unwrap_or_default()
+                .to_owned()
+        };
         let chosen = match (output, model.output_ids()) {
-            (Some(name), ids) => ids.iter().find(|id| named(id) == name).copied().ok_or_else(|| {
-                refuse(format!("it has no output `{name}`; it has {outputs}"))
-            })?,
+            (Some(name), ids) => ids
+                .iter()
+                .find(|id| named(id) == name)
+                .copied()
+                .ok_or_else(|| refuse(format!("it has no output `{name}`; it has {outputs}")))?,
             (None, &[only]) => only,
             (None, []) => return Err(refuse("it has no output".to_owned())),
             (None, _) => {
@@ -147,7 +155,11 @@ impl OnnxModel {
     ///
     /// # Errors
     /// If the model takes other sizes, fails, or gives anything but one vector for each image.
-    pub fn embed_images(&self, images: &[RgbImage], preprocessing: &Preprocessing) -> Result<(Vec<f32>, usize), OnnxError> {
+    pub fn embed_images(
+        &self,
+        images: &[RgbImage],
+        preprocessing: &Preprocessing,
+    ) -> Result<(Vec<f32>, usize), OnnxError> {
         let Some(first) = images.first() else {
             return Ok((Vec::new(), 0));
         };
@@ -226,11 +238,17 @@ impl OnnxModel {
         let shape = shape(fixed);
         self.check_shape(&shape)?;
         let view = ValueView::from_slice(&shape, &values).map_err(|problem| self.refuse(problem))?;
-        let results = guarded(|| self.model.run(vec![(self.input, ValueOrView::from(view))], &[self.output], None))
-            .and_then(|result| result.map_err(|error| error.to_string()))
-            .map_err(|problem| self.refuse(format!("running it failed: {problem}")))?;
+        let results = guarded(|| {
+            self.model
+                .run(vec![(self.input, ValueOrView::from(view))], &[self.output], None)
+        })
+        .and_then(|result| result.map_err(|error| error.to_string()))
+        .map_err(|problem| self.refuse(format!("running it failed: {problem}")))?;
         let (found, mut rows) = floats(results).ok_or_else(|| {
-            self.refuse(format!("its output `{}` is not floating-point numbers", self.output_name))
+            self.refuse(format!(
+                "its output `{}` is not floating-point numbers",
+                self.output_name
+            ))
         })?;
         let width = self.width_of(&found, fixed)?;
         rows.truncate(count * width);
@@ -242,7 +260,10 @@ impl OnnxModel {
             return Ok(());
         };
         let fits = expected.len() == given.len()
-            && expected.iter().zip(given).all(|(expected, given)| expected.is_none_or(|expected| expected == *given));
+            && expected
+                .iter()
+                .zip(given)
+                .all(|(expected, given)| expected.is_none_or(|expected| expected == *given));
         if fits {
             return Ok(());
         }
@@ -376,7 +397,11 @@ pub fn calibrate(
                 range_of(&numbers)
             } else {
                 let value = results.next().and_then(|value| value.into_tensor::<f32>());
-                range_of(&value.ok_or_else(|| refuse(format!("`{name}` has no numbers")))?.into_data())
+                range_of(
+                    &value
+                        .ok_or_else(|| refuse(format!("`{name}` has no numbers")))?
+                        .into_data(),
+                )
             };
             let entry = ranges.entry(name.clone()).or_insert([f32::INFINITY, f32::NEG_INFINITY]);
             *entry = [entry[0].min(range[0]), entry[1].max(range[1])];

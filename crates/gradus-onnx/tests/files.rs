@@ -39,7 +39,12 @@ fn files_that_are_no_models_are_refused_in_words() {
     assert!(refused(b"", "empty.onnx").contains("empty"));
     assert!(refused(b"this is a text about birds\n", "text.onnx").contains("not an ONNX model"));
     assert!(refused(&[0xff; 4096], "ones.onnx").contains("not an ONNX model"));
-    assert!(OnnxModel::open(Path::new("no/such.onnx"), None).unwrap_err().to_string().contains("no/such.onnx"));
+    assert!(
+        OnnxModel::open(Path::new("no/such.onnx"), None)
+            .unwrap_err()
+            .to_string()
+            .contains("no/such.onnx")
+    );
     // Cut anywhere, a file is refused or runs; it never brings the program down.
     let folder = tempfile::tempdir().unwrap();
     let mut refused_cuts = 0;
@@ -68,28 +73,48 @@ fn one_vector_for_each_image_whatever_the_batch() {
     // By hand: the weighted sums of the second image.
     let mut numbers = Vec::new();
     Preprocessing::plain().numbers(&images[1], &mut numbers);
-    let sum = |row: usize| -> f32 { (0..48).map(|index| ((row * 48 + index) % 7) as f32 * numbers[index] - 3.0 * numbers[index]).sum() };
+    let sum = |row: usize| -> f32 {
+        (0..48)
+            .map(|index| ((row * 48 + index) % 7) as f32 * numbers[index] - 3.0 * numbers[index])
+            .sum()
+    };
     assert!((expected[2] - (sum(0) + 0.5)).abs() < 1e-4 && (expected[3] - (sum(1) - 0.5)).abs() < 1e-4);
     // A file of four takes three as well, and five not.
     let four = OnnxModel::open(&write(folder.path(), "four.onnx", &simple(Batch::Fixed(4))), None).unwrap();
     assert_eq!(four.fixed_batch(), Some(4));
     assert_eq!(four.embed_images(&images, &Preprocessing::plain()).unwrap().0, expected);
     let five = [&images[..], &images[..2]].concat();
-    assert!(four.embed_images(&five, &Preprocessing::plain()).unwrap_err().to_string().contains("4 items"));
+    assert!(
+        four.embed_images(&five, &Preprocessing::plain())
+            .unwrap_err()
+            .to_string()
+            .contains("4 items")
+    );
 }
 
 #[test]
 fn shapes_that_do_not_fit_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let model = OnnxModel::open(&write(folder.path(), "m.onnx", &simple(Batch::Dynamic)), None).unwrap();
-    let error = model.embed_images(&[RgbImage::new(5, 4)], &Preprocessing::plain()).unwrap_err().to_string();
-    assert!(error.contains("[any, 3, 4, 4]") && error.contains("[1, 3, 4, 5]"), "{error}");
+    let error = model
+        .embed_images(&[RgbImage::new(5, 4)], &Preprocessing::plain())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("[any, 3, 4, 4]") && error.contains("[1, 3, 4, 5]"),
+        "{error}"
+    );
     let mixed = [RgbImage::new(4, 4), RgbImage::new(5, 4)];
-    let error = model.embed_images(&mixed, &Preprocessing::plain()).unwrap_err().to_string();
+    let error = model
+        .embed_images(&mixed, &Preprocessing::plain())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("5 x 4"), "{error}");
     let error = model.embed_vectors(&[0.0; 8], 8).unwrap_err().to_string();
     assert!(error.contains("[1, 8]"), "{error}");
-    let error = OnnxModel::open(&folder.path().join("m.onnx"), Some("features")).unwrap_err().to_string();
+    let error = OnnxModel::open(&folder.path().join("m.onnx"), Some("features"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`features`") && error.contains("`sums`"), "{error}");
     // An output that is no vector.
     let mut graph = Graph::new(17);
@@ -98,7 +123,10 @@ fn shapes_that_do_not_fit_are_named() {
     graph.output("map", &halved);
     let path = write(folder.path(), "map.onnx", &graph.encode(Batch::Dynamic, &[]).unwrap());
     let model = OnnxModel::open(&path, None).unwrap();
-    let error = model.embed_images(&[RgbImage::new(4, 4)], &Preprocessing::plain()).unwrap_err().to_string();
+    let error = model
+        .embed_images(&[RgbImage::new(4, 4)], &Preprocessing::plain())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`map`") && error.contains("[1, 3, 2, 2]"), "{error}");
 }
 
@@ -120,23 +148,47 @@ fn preprocessing_inside_is_that_of_runs() {
         let view = graph.preprocessed_pixels("images", &transform);
         let flat = graph.flatten(view);
         graph.output("numbers", &flat);
-        let path = write(folder.path(), "inside.onnx", &graph.encode(Batch::Dynamic, &[]).unwrap());
+        let path = write(
+            folder.path(),
+            "inside.onnx",
+            &graph.encode(Batch::Dynamic, &[]).unwrap(),
+        );
         let model = OnnxModel::open(&path, None).unwrap();
         let expected = transform.init().unwrap();
         // Shrunk a lot and a little, tall and wide, and enlarged.
         for (width, height) in [(97, 131), (140, 60), (27, 26), (26, 40), (13, 19)] {
             let image = RgbImage::from_fn(width, height, |x, y| {
-                image::Rgb([(x * 7 % 256) as u8, (y * x % 256) as u8, if (x / 5 + y / 3) % 2 == 0 { 250 } else { 5 }])
+                image::Rgb([
+                    (x * 7 % 256) as u8,
+                    (y * x % 256) as u8,
+                    if (x / 5 + y / 3) % 2 == 0 { 250 } else { 5 },
+                ])
             });
-            let (found, length) = model.embed_images(std::slice::from_ref(&image), &Preprocessing::none()).unwrap();
+            let (found, length) = model
+                .embed_images(std::slice::from_ref(&image), &Preprocessing::none())
+                .unwrap();
             assert_eq!(length, 3 * 20 * 20);
             let expected = expected.evaluate(&image);
             // One level of 255 after division by the least standard deviation; more than a level is another resize.
             let level = 1.0 / 255.0 / 0.224;
-            let differing = found.iter().zip(&expected).filter(|(a, b)| (*a - *b).abs() > 0.1 * level).count();
-            let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(largest < 1.01 * level, "{interpolation:?} {width} x {height}: {largest} of {level}");
-            assert!(differing * 50 < length, "{interpolation:?} {width} x {height}: {differing} of {length}");
+            let differing = found
+                .iter()
+                .zip(&expected)
+                .filter(|(a, b)| (*a - *b).abs() > 0.1 * level)
+                .count();
+            let largest = found
+                .iter()
+                .zip(&expected)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(
+                largest < 1.01 * level,
+                "{interpolation:?} {width} x {height}: {largest} of {level}"
+            );
+            assert!(
+                differing * 50 < length,
+                "{interpolation:?} {width} x {height}: {differing} of {length}"
+            );
         }
     }
 }
@@ -145,12 +197,18 @@ fn preprocessing_inside_is_that_of_runs() {
 fn a_model_of_pixels_refuses_to_scale_them() {
     let folder = tempfile::tempdir().unwrap();
     let mut graph = Graph::new(17);
-    let transform = TransformConfig { size: 8, ..TransformConfig::default() };
+    let transform = TransformConfig {
+        size: 8,
+        ..TransformConfig::default()
+    };
     let view = graph.preprocessed_pixels("images", &transform);
     let flat = graph.flatten(view);
     graph.output("numbers", &flat);
     let path = write(folder.path(), "p.onnx", &graph.encode(Batch::Dynamic, &[]).unwrap());
     let model = OnnxModel::open(&path, None).unwrap();
-    let error = model.embed_images(&[RgbImage::new(9, 9)], &Preprocessing::plain()).unwrap_err().to_string();
+    let error = model
+        .embed_images(&[RgbImage::new(9, 9)], &Preprocessing::plain())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("eight bits"), "{error}");
 }

@@ -13,7 +13,11 @@ fn pictures(count: usize, size: usize) -> Vec<RgbImage> {
         .map(|number| {
             RgbImage::from_fn(size as u32, size as u32, |x, y| {
                 let wave = |a: u32, b: u32| ((x * a + y * b + number * 37) % 256) as u8;
-                image::Rgb([wave(3, 1), wave(1, 5 + number), if x * 2 > y + 5 * number { 200 } else { 30 }])
+                image::Rgb([
+                    wave(3, 1),
+                    wave(1, 5 + number),
+                    if x * 2 > y + 5 * number { 200 } else { 30 },
+                ])
             })
         })
         .collect()
@@ -25,7 +29,10 @@ fn tensor(pictures: &[RgbImage]) -> Tensor<4> {
     for picture in pictures {
         Preprocessing::plain().numbers(picture, &mut numbers);
     }
-    Tensor::from_data(TensorData::new(numbers, [pictures.len(), 3, size, size]), &Device::default())
+    Tensor::from_data(
+        TensorData::new(numbers, [pictures.len(), 3, size, size]),
+        &Device::default(),
+    )
 }
 
 /// A network whose running statistics are no longer those of the start.
@@ -52,7 +59,10 @@ fn run(graph: &Graph, pictures: &[RgbImage]) -> (Vec<f32>, usize) {
     let bytes = graph.encode(Batch::Dynamic, &[]).unwrap();
     std::fs::write(&path, &bytes).unwrap();
     let model = OnnxModel::open(&path, None).unwrap();
-    (model.embed_images(pictures, &Preprocessing::plain()).unwrap().0, bytes.len())
+    (
+        model.embed_images(pictures, &Preprocessing::plain()).unwrap().0,
+        bytes.len(),
+    )
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -63,13 +73,24 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 fn agrees(config: &ModelConfig, size: usize, opset: i64) {
     let network = network(config, size);
     let pictures = pictures(3, size);
-    let expected = network.forward(tensor(&pictures), Mode::Evaluate).try_into_vec_as::<f32>().unwrap();
+    let expected = network
+        .forward(tensor(&pictures), Mode::Evaluate)
+        .try_into_vec_as::<f32>()
+        .unwrap();
     let (found, _) = run(&graph_of(&network, size, opset), &pictures);
     // Rows that are all alike would agree whatever the network does.
     let (first, second) = (&expected[..config.width], &expected[config.width..2 * config.width]);
-    assert!(largest_difference(first, second) > 1e-3, "{:?} sees no difference", config.backbone);
+    assert!(
+        largest_difference(first, second) > 1e-3,
+        "{:?} sees no difference",
+        config.backbone
+    );
     let difference = largest_difference(&expected, &found);
-    assert!(difference < 2e-5, "{:?} at {size} pixels: {difference}", config.backbone);
+    assert!(
+        difference < 2e-5,
+        "{:?} at {size} pixels: {difference}",
+        config.backbone
+    );
 }
 
 fn small(backbone: BackboneConfig) -> ModelConfig {
@@ -83,7 +104,11 @@ fn small(backbone: BackboneConfig) -> ModelConfig {
 #[test]
 fn every_backbone_computes_the_same() {
     for info in BACKBONES {
-        agrees(&small(BackboneConfig::by_name(info.name).unwrap()), info.minimum_size.max(64), 17);
+        agrees(
+            &small(BackboneConfig::by_name(info.name).unwrap()),
+            info.minimum_size.max(64),
+            17,
+        );
     }
 }
 
@@ -94,7 +119,10 @@ fn odd_sizes_and_the_padding_of_tensorflow_are_kept() {
             .unwrap()
             .try_into()
             .unwrap();
-    let nine: BackboneConfig = toml::from_str::<toml::Table>("conv4 = { channels = 9 }").unwrap().try_into().unwrap();
+    let nine: BackboneConfig = toml::from_str::<toml::Table>("conv4 = { channels = 9 }")
+        .unwrap()
+        .try_into()
+        .unwrap();
     agrees(&small(nine), 33, 17);
     for size in [63, 70, 97] {
         agrees(&small(tensorflow.clone()), size, 17);
@@ -106,13 +134,30 @@ fn odd_sizes_and_the_padding_of_tensorflow_are_kept() {
 #[test]
 fn every_pooling_head_and_set_of_operators_computes_the_same() {
     let conv4 = small(BackboneConfig::by_name("conv4").unwrap());
-    for pooling in [Pooling::Average, Pooling::Max, Pooling::Sum, Pooling::Gem, Pooling::Grid] {
+    for pooling in [
+        Pooling::Average,
+        Pooling::Max,
+        Pooling::Sum,
+        Pooling::Gem,
+        Pooling::Grid,
+    ] {
         // 40 pixels leave a map of 2 x 2, 100 one of 6 x 6, for the grid's overlapping places.
         for size in [40, 100] {
-            agrees(&ModelConfig { pooling, ..conv4.clone() }, size, 17);
+            agrees(
+                &ModelConfig {
+                    pooling,
+                    ..conv4.clone()
+                },
+                size,
+                17,
+            );
         }
     }
-    for head in [HeadConfig::Linear, HeadConfig::Mlp { hidden: 24 }, HeadConfig::Residual { hidden: 24 }] {
+    for head in [
+        HeadConfig::Linear,
+        HeadConfig::Mlp { hidden: 24 },
+        HeadConfig::Residual { hidden: 24 },
+    ] {
         for normalise_features in [false, true] {
             let config = ModelConfig {
                 head,

@@ -20,7 +20,12 @@ use super::DataFlags;
 Of a data set (--data) the test classes are embedded; their numbers are the labels beside the embeddings.")]
 pub(crate) struct Embed {
     /// Run folder
-    #[arg(long, value_name = "FOLDER", conflicts_with = "onnx", required_unless_present = "onnx")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with = "onnx",
+        required_unless_present = "onnx"
+    )]
     pub(crate) run: Option<PathBuf>,
     /// ONNX model instead of a run: any that takes images, or vectors, and gives one vector for each
     #[arg(long, value_name = "FILE")]

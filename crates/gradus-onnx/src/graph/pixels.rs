@@ -37,7 +37,12 @@ impl Graph {
         let across = self.axis(width, &least, short, size);
 
         let numbers = self.cast(&pixels, FLOAT);
-        let channels = self.apply("Transpose", &[&numbers.name], &[("perm", Integers(vec![0, 3, 1, 2]))], &[]);
+        let channels = self.apply(
+            "Transpose",
+            &[&numbers.name],
+            &[("perm", Integers(vec![0, 3, 1, 2]))],
+            &[],
+        );
         let columns = self.filter_weights(&across, size, transform.interpolation);
         let columns = self.apply("Transpose", &[&columns.name], &[("perm", Integers(vec![1, 0]))], &[]);
         let rows = self.filter_weights(&down, size, transform.interpolation);

@@ -34,7 +34,9 @@ impl Graph {
     }
 
     fn quantised_nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes[self.trunk.clone()].iter().filter(|node| self.is_quantised(node))
+        self.nodes[self.trunk.clone()]
+            .iter()
+            .filter(|node| self.is_quantised(node))
     }
 
     fn is_quantised(&self, node: &Node) -> bool {
@@ -100,7 +102,10 @@ impl Graph {
         }
         let used: HashSet<&String> = target.nodes.iter().flat_map(|node| &node.inputs).collect();
         let constants = std::mem::take(&mut target.constants);
-        let constants = constants.into_iter().filter(|constant| used.contains(&constant.name)).collect();
+        let constants = constants
+            .into_iter()
+            .filter(|constant| used.contains(&constant.name))
+            .collect();
         drop(used);
         target.constants = constants;
         target
@@ -127,7 +132,10 @@ impl Graph {
 
     /// Stores the weights of a convolution or linear layer in eight bits and its bias in 32.
     fn round_weights(&mut self, node: &mut Node, input_scale: f32) {
-        let weight = self.constant_of(&node.inputs[1]).expect("weights are constants").clone();
+        let weight = self
+            .constant_of(&node.inputs[1])
+            .expect("weights are constants")
+            .clone();
         let Numbers::Float(numbers) = &weight.numbers else {
             return;
         };
@@ -154,13 +162,19 @@ impl Graph {
         let rounded: Vec<i8> = numbers
             .iter()
             .enumerate()
-            .map(|(index, number)| (number / scales[channel_of(index)]).round_ties_even().clamp(-127.0, 127.0) as i8)
+            .map(|(index, number)| {
+                (number / scales[channel_of(index)])
+                    .round_ties_even()
+                    .clamp(-127.0, 127.0) as i8
+            })
             .collect();
         let attributes = [("axis", Attribute::Integer(axis as i64))];
         let levels = self.constant("weight_levels", &weight.shape, Numbers::Signed(rounded));
         let scale = self.floats("weight_scale", &[channels], &scales);
         let zero = self.constant("weight_zero_point", &[channels], Numbers::Signed(vec![0; channels]));
-        node.inputs[1] = self.apply("DequantizeLinear", &[&levels, &scale, &zero], &attributes, &[]).name;
+        node.inputs[1] = self
+            .apply("DequantizeLinear", &[&levels, &scale, &zero], &attributes, &[])
+            .name;
         if bias.is_some() {
             let steps: Vec<f32> = scales.iter().map(|scale| scale * input_scale).collect();
             let rounded: Vec<i32> = biases
@@ -172,7 +186,9 @@ impl Graph {
             let scale = self.floats("bias_scale", &[channels], &steps);
             let zero = self.constant("bias_zero_point", &[channels], Numbers::Integer(vec![0; channels]));
             let attributes = [("axis", Attribute::Integer(0))];
-            node.inputs[2] = self.apply("DequantizeLinear", &[&levels, &scale, &zero], &attributes, &[]).name;
+            node.inputs[2] = self
+                .apply("DequantizeLinear", &[&levels, &scale, &zero], &attributes, &[])
+                .name;
         }
     }
 }

@@ -23,7 +23,9 @@ impl Graph {
             "a shape of as many numbers"
         );
         // 0 keeps the batch as it is.
-        let sizes: Vec<i64> = std::iter::once(0).chain(shape.iter().map(|&size| size as i64)).collect();
+        let sizes: Vec<i64> = std::iter::once(0)
+            .chain(shape.iter().map(|&size| size as i64))
+            .collect();
         let sizes = self.indices(&sizes);
         self.apply("Reshape", &[&x.name, &sizes], &[], shape)
     }

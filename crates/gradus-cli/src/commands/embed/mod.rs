@@ -45,7 +45,9 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
     if let Some((flag, _)) = selection.iter().find(|(_, given)| *given)
         && arguments.data.data.is_empty()
     {
-        return Err(Failure::new(format!("{flag} selects from a data set: name it with --data")));
+        return Err(Failure::new(format!(
+            "{flag} selects from a data set: name it with --data"
+        )));
     }
     let Embedded {
         set,
@@ -57,7 +59,9 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         (None, Some(model)) => with_onnx::embed(model, arguments)?,
         #[cfg(not(feature = "onnx"))]
         (None, Some(_)) => {
-            return Err(Failure::new("this gradus was built without the ONNX runtime (feature `onnx`)"));
+            return Err(Failure::new(
+                "this gradus was built without the ONNX runtime (feature `onnx`)",
+            ));
         }
         (None, None) => return Err(Failure::new("what embeds? Give --run FOLDER or --onnx FILE")),
     };

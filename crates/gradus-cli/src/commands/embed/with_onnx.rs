@@ -60,7 +60,8 @@ pub(super) fn embed(path: &Path, arguments: &Embed) -> Result<Embedded, Failure>
         for row in set.values.chunks_exact_mut(set.dim.max(1)) {
             let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             if length > 0.0 {
-                row.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+                row.iter_mut()
+                    .for_each(|value| *value = (f64::from(*value) / length) as f32);
             }
         }
     }
@@ -98,7 +99,10 @@ fn preprocessing_of(path: &Path, flags: &OnnxFlags, kind: InputKind) -> Result<P
         None if beside.exists() => Some(Preprocessing::read(&beside)?),
         None => None,
     };
-    let (mean, std) = (three("--mean", flags.mean.as_deref())?, three("--std", flags.std.as_deref())?);
+    let (mean, std) = (
+        three("--mean", flags.mean.as_deref())?,
+        three("--std", flags.std.as_deref())?,
+    );
     let mut found = match (stored, kind, mean, std) {
         (Some(stored), ..) => stored,
         (None, InputKind::Pixels, ..) => Preprocessing::none(),
@@ -125,7 +129,9 @@ fn preprocessing_of(path: &Path, flags: &OnnxFlags, kind: InputKind) -> Result<P
         found.center_crop = match text.as_str() {
             "none" => None,
             number => Some(number.parse().map_err(|_| {
-                Failure::new(format!("--center-crop must be a number of pixels or `none`, but is `{number}`"))
+                Failure::new(format!(
+                    "--center-crop must be a number of pixels or `none`, but is `{number}`"
+                ))
             })?),
         };
     }

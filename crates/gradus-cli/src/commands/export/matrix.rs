@@ -20,7 +20,9 @@ pub(super) fn run(arguments: &Export) -> Outcome {
         ("--batch", arguments.batch != "dynamic"),
     ];
     if let Some((flag, _)) = asked.iter().find(|(_, asked)| *asked) {
-        return Err(Failure::new(format!("{flag} belongs to --format onnx: a matrix is numbers of single precision")));
+        return Err(Failure::new(format!(
+            "{flag} belongs to --format onnx: a matrix is numbers of single precision"
+        )));
     }
     let mut layers = stored_layers(&arguments.run)?;
     layers.insert("device", "cpu");
@@ -43,7 +45,10 @@ pub(super) fn run(arguments: &Export) -> Outcome {
     let (inputs, width) = (embedder.feature_width(), embedder.dim());
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("head.npy"));
     if out.extension().is_none_or(|extension| extension != "npy") {
-        return Err(Failure::new(format!("--format matrix writes .npy files, but --out is {}", out.display())));
+        return Err(Failure::new(format!(
+            "--format matrix writes .npy files, but --out is {}",
+            out.display()
+        )));
     }
     let bias_path = out.with_extension("bias.npy");
     // Stored as PyTorch stores it; written the way vectors are multiplied: `vectors @ weight + bias`.

@@ -54,7 +54,11 @@ pub(super) fn run(arguments: &Export) -> Outcome {
     } else {
         graph
     };
-    let graph = if arguments.f16 { graph.with_half_weights() } else { graph };
+    let graph = if arguments.f16 {
+        graph.with_half_weights()
+    } else {
+        graph
+    };
     let bytes = write(&graph, &target, &config)?;
 
     let mut files = vec![target.model.display().to_string()];
@@ -114,9 +118,15 @@ fn batch_of(arguments: &Export) -> Result<Batch, Failure> {
 }
 
 fn target_of(arguments: &Export, config: &Config, batch: Batch) -> Result<Target, Failure> {
-    let model = arguments.out.clone().unwrap_or_else(|| arguments.run.join("model.onnx"));
+    let model = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| arguments.run.join("model.onnx"));
     if model.extension().is_none_or(|extension| extension != "onnx") {
-        return Err(Failure::new(format!("--format onnx writes an .onnx file, but --out is {}", model.display())));
+        return Err(Failure::new(format!(
+            "--format onnx writes an .onnx file, but --out is {}",
+            model.display()
+        )));
     }
     let preprocessing = match (config.model.vectors, arguments.preprocess) {
         (Some(_), _) => None,

@@ -45,7 +45,12 @@ fn prepared(arguments: &Export) -> Result<(Config, PreparedData), Failure> {
 }
 
 /// Rounds the trunk to eight bits, with ranges seen on training images.
-pub(super) fn in_eight_bits(graph: Graph, embedder: &Embedder, config: &Config, arguments: &Export) -> Result<Graph, Failure> {
+pub(super) fn in_eight_bits(
+    graph: Graph,
+    embedder: &Embedder,
+    config: &Config,
+    arguments: &Export,
+) -> Result<Graph, Failure> {
     let (_, data) = prepared(arguments)?;
     let chosen = spread(&data.train, arguments.calibration_images as usize);
     output::note(&format!("calibrating on {} training images", chosen.len()));
@@ -125,7 +130,10 @@ fn check(
             let (items, _) = layouts::list_images(folder)?;
             let all: Vec<usize> = (0..items.len()).collect();
             let bad = prepare::bad_images(&items, &all, 1.0)?;
-            let good = all.into_iter().filter(|index| bad.iter().all(|(item, _)| item != index)).collect();
+            let good = all
+                .into_iter()
+                .filter(|index| bad.iter().all(|(item, _)| item != index))
+                .collect();
             (items.into(), good)
         }
         None => {
@@ -144,7 +152,15 @@ fn check(
     let labels = || vec![0; chosen.len()];
     let mut progress = Progress::new("");
     let images = Images::new(config, &items, &prepare::new_cache(0, 0))?;
-    let expected = embed(embedder, &images, &chosen, labels(), Output::Embedding, "gradus", &mut progress)?;
+    let expected = embed(
+        embedder,
+        &images,
+        &chosen,
+        labels(),
+        Output::Embedding,
+        "gradus",
+        &mut progress,
+    )?;
     let found = model.embed(&items, &chosen, labels(), "onnx", &mut progress)?;
     drop(progress);
     if found.dim != expected.dim {
@@ -162,7 +178,10 @@ fn check(
         "\nchecked with rten on {} images: largest difference {difference:.2e}, least cosine {cosine:.6}",
         chosen.len()
     ));
-    if precision(arguments) == "f32" && arguments.preprocess == PreprocessWhere::Outside && difference >= MOST_DIFFERENCE {
+    if precision(arguments) == "f32"
+        && arguments.preprocess == PreprocessWhere::Outside
+        && difference >= MOST_DIFFERENCE
+    {
         return Err(Failure::new(format!(
             "the written model differs from the run by {difference:.2e}, more than the {MOST_DIFFERENCE:.0e} that rounding explains: please \
              report this"
@@ -172,20 +191,38 @@ fn check(
 }
 
 fn largest_difference(a: &EmbeddingSet, b: &EmbeddingSet) -> f32 {
-    a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.values
+        .iter()
+        .zip(&b.values)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 fn least_cosine(a: &EmbeddingSet, b: &EmbeddingSet) -> f32 {
     let rows = a.values.chunks_exact(a.dim).zip(b.values.chunks_exact(b.dim));
-    rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum()).fold(1.0, f32::min)
+    rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum())
+        .fold(1.0, f32::min)
 }
 
 /// Recall@1 on the test classes, of the run and of the file.
-fn recall(arguments: &Export, embedder: &Embedder, model: &OnnxEmbedder, result: &mut Value, text: &mut String) -> Outcome {
+fn recall(
+    arguments: &Export,
+    embedder: &Embedder,
+    model: &OnnxEmbedder,
+    result: &mut Value,
+    text: &mut String,
+) -> Outcome {
     let (config, data) = prepared(arguments)?;
     let mut progress = Progress::new("");
     let images = Images::new(&config, &data.items, &data.cache)?;
-    let single = trainer::embed_test(embedder, &images, &data.dataset, &data.test, "in single precision", &mut progress)?;
+    let single = trainer::embed_test(
+        embedder,
+        &images,
+        &data.dataset,
+        &data.test,
+        "in single precision",
+        &mut progress,
+    )?;
     let mut with_model = |items: &[usize]| {
         let labels = items.iter().map(|&item| data.items[item].class).collect();
         model.embed(&data.items, items, labels, "in eight bits", &mut progress)
@@ -205,9 +242,11 @@ fn recall(arguments: &Export, embedder: &Embedder, model: &OnnxEmbedder, result:
     drop(progress);
     let recall = |embedded: &TestEmbeddings| -> Result<f64, Failure> {
         let evaluation = trainer::evaluate(embedded, &data.dataset, &config)?;
-        evaluation
-            .get("recall@1")
-            .ok_or_else(|| Failure::new("the test classes have no Recall@1: no class has two images, or evaluation.recall leaves out 1"))
+        evaluation.get("recall@1").ok_or_else(|| {
+            Failure::new(
+                "the test classes have no Recall@1: no class has two images, or evaluation.recall leaves out 1",
+            )
+        })
     };
     let (before, after) = (recall(&single)?, recall(&eight)?);
     result["recall@1"] = json!({ "f32": before, "int8": after, "images": eight.queries.len() });

@@ -63,7 +63,10 @@ fn windows(size: usize, resized: usize, kept: Range<usize>, filter: Interpolatio
             .collect();
         let sum: f64 = exact.iter().sum();
         let unit = f64::from(1_u32 << PRECISION);
-        let weights = exact.iter().map(|weight| (weight / sum * unit).round() as i32).collect();
+        let weights = exact
+            .iter()
+            .map(|weight| (weight / sum * unit).round() as i32)
+            .collect();
         Window { first, weights }
     })
     .collect()
@@ -88,7 +91,11 @@ pub(super) fn resize(
     let across = windows(image.width() as usize, width, columns, filter);
     let down = windows(image.height() as usize, height, rows, filter);
     let top = down.iter().map(|window| window.first).min().unwrap_or(0);
-    let bottom = down.iter().map(|window| window.first + window.weights.len()).max().unwrap_or(0);
+    let bottom = down
+        .iter()
+        .map(|window| window.first + window.weights.len())
+        .max()
+        .unwrap_or(0);
     let stride = 3 * image.width() as usize;
     let line = 3 * across.len();
     // Only the rows that are looked at.
@@ -155,7 +162,12 @@ mod tests {
                 .iter()
                 .fold(0_u64, |sum, &value| (sum * 31 + u64::from(value)) % 1_000_000_007);
             let first: Vec<u64> = found.iter().take(6).map(|&value| u64::from(value)).collect();
-            let expected: Vec<u64> = case["first"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
+            let expected: Vec<u64> = case["first"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_u64().unwrap())
+                .collect();
             assert_eq!(first, expected, "{case}");
             assert_eq!(checksum, case["checksum"].as_u64().unwrap(), "{case}");
         }
