@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use gradus_core::embeddings::parts::Shard;
 
 use super::DataFlags;
 
@@ -10,6 +11,7 @@ use super::DataFlags;
 #[command(after_help = "Examples:
   gradus embed --run runs/cub --images photos --out photos.npy
   gradus embed --run runs/cub --images photos --out photos.parquet
+  gradus embed --run runs/cub --images millions --out vectors/ --shard 1/4
   gradus embed --run runs/head --embeddings E.npy --out embedded.npy
   gradus embed --onnx model.onnx --images photos --out photos.npy                # preprocessing from model.json beside it
   gradus embed --onnx dinov2.onnx --output image_embeds --resize 256 --center-crop 224 --filter bicubic \\
@@ -43,9 +45,16 @@ pub(crate) struct Embed {
     pub(crate) embeddings: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataFlags,
-    /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it
-    #[arg(long, value_name = "FILE")]
+    /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it. Or a folder: Parquet parts are written into it as
+    /// they are done, in bounded memory, and the same command goes on after an interruption
+    #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
+    /// Embed only the INDEX-th of COUNT equal shards, so that several processes or machines share the work; --out is one folder for all
+    #[arg(long, value_name = "INDEX/COUNT")]
+    pub(crate) shard: Option<Shard>,
+    /// Images in a part of a folder [default: 16384]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) part_rows: Option<u32>,
     #[command(flatten)]
     pub(crate) model: OnnxFlags,
     /// Where to compute a run: auto, cpu, cuda[:n], wgpu[:n]

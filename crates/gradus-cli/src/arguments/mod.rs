@@ -7,6 +7,7 @@ mod evaluate;
 mod export;
 mod index;
 mod pages;
+mod shell;
 
 use std::path::PathBuf;
 
@@ -19,10 +20,11 @@ pub(crate) use evaluate::*;
 pub(crate) use export::{Export, ExportFormat, PreprocessWhere};
 pub(crate) use index::*;
 pub(crate) use pages::*;
+pub(crate) use shell::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
-#[command(name = "gradus", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "gradus", version, long_version = crate::version::long(), propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gradus quickstart
   gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --out runs/cub
@@ -81,6 +83,10 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Measure how long parts of gradus take here, and how much memory
     Bench(Bench),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Manual(Manual),
 }
 
 #[derive(Args, Debug)]
@@ -434,6 +440,36 @@ pub(crate) enum DataCommand {
         /// Do not decode the images
         #[arg(long)]
         quick: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a data set from its makers, check it and unpack it
+    #[command(
+        after_help = "Known: cub200, cars196, sop, omniglot, and inshop, whose makers ask for an agreement first.
+
+Examples:
+  gradus data get cub200 --to data
+  gradus data get cars196 --to data --mirror https://mirror.example.org/cars
+  gradus data get ours --to data --catalogue ours.toml
+
+An interrupted download goes on where it stopped. Proxies are those of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."
+    )]
+    Get {
+        /// Which one
+        name: String,
+        /// Folder that it is put into
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// TOML file with data sets of your own: [NAME] title, paths, [[NAME.files]] name, addresses, md5, size
+        #[arg(long, value_name = "FILE")]
+        catalogue: Option<PathBuf>,
+        /// Address of a folder that holds the files under the names they have at their makers, asked instead of these
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+        /// Keep the archives after unpacking
+        #[arg(long)]
+        keep_archives: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod calibrate;
 pub(crate) mod cluster;
 pub(crate) mod compare;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod doctor;
@@ -16,6 +17,7 @@ pub(crate) mod index;
 pub(crate) mod layers;
 pub(crate) mod list;
 pub(crate) mod loss;
+pub(crate) mod manual;
 pub(crate) mod mine;
 #[cfg(feature = "onnx")]
 pub(crate) mod onnx;

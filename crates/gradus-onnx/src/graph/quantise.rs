@@ -9,6 +9,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Attribute, Graph, Node, Numbers};
 
+/// Weights go to 63 either side, not 127: processors without dot-product instructions of eight bits (AVX2) add two products of 255 and a
+/// weight in 16 bits, and larger weights saturate there.
+const MOST_LEVEL: f32 = 63.0;
 /// Operators that take quantised activations.
 const QUANTISED: [&str; 7] = ["Conv", "MatMul", "Add", "Concat", "MaxPool", "Pad", "GlobalAveragePool"];
 /// Operators whose output has the range of their input.
@@ -153,7 +156,7 @@ impl Graph {
         let mut scales = vec![0.0_f32; channels];
         for (index, number) in numbers.iter().enumerate() {
             let scale = &mut scales[channel_of(index)];
-            *scale = scale.max(number.abs() / 127.0);
+            *scale = scale.max(number.abs() / MOST_LEVEL);
         }
         for (scale, bias) in scales.iter_mut().zip(&biases) {
             // A bias is a whole number of products of both scales, of at most 31 bits.
@@ -165,7 +168,7 @@ impl Graph {
             .map(|(index, number)| {
                 (number / scales[channel_of(index)])
                     .round_ties_even()
-                    .clamp(-127.0, 127.0) as i8
+                    .clamp(-MOST_LEVEL, MOST_LEVEL) as i8
             })
             .collect();
         let attributes = [("axis", Attribute::Integer(axis as i64))];

@@ -1,9 +1,11 @@
 //! `gradus embed`
 
+mod parts;
 #[cfg(feature = "onnx")]
 mod with_onnx;
 mod with_run;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use gradus::train::prepare;
@@ -36,7 +38,16 @@ struct Embedded {
 }
 
 pub(crate) fn run(arguments: &Embed) -> Outcome {
-    embeddings::Format::of(&arguments.out)?;
+    let into_folder = is_folder(&arguments.out);
+    if !into_folder {
+        embeddings::Format::of(&arguments.out)?;
+        if arguments.shard.is_some() || arguments.part_rows.is_some() {
+            return Err(Failure::new(format!(
+                "--shard and --part-rows write parts into a folder, but {} is a file: give a folder to --out",
+                arguments.out.display()
+            )));
+        }
+    }
     let selection = [
         ("--layout", arguments.data.layout.is_some()),
         ("--train-classes", arguments.data.train_classes.is_some()),
@@ -48,6 +59,15 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         return Err(Failure::new(format!(
             "{flag} selects from a data set: name it with --data"
         )));
+    }
+    if into_folder {
+        return match &arguments.run {
+            Some(run) if arguments.data.data.is_empty() => with_run::embed_parts(run, arguments),
+            _ => Err(Failure::new(format!(
+                "parts in a folder are for --run with --images or --embeddings: name a file instead of {}, such as vectors.npy",
+                arguments.out.display()
+            ))),
+        };
     }
     let Embedded {
         set,
@@ -85,8 +105,8 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
     ))
 }
 
-/// The images of a folder, broken ones left out, or the vectors of a file.
-fn inputs(arguments: &Embed) -> Result<Inputs, Failure> {
+/// The images of a folder or the vectors of a file, and how many folders hold them.
+fn listed(arguments: &Embed) -> Result<(Arc<[Item]>, usize), Failure> {
     let (items, folders) = match (&arguments.images, &arguments.embeddings) {
         (Some(folder), _) => layouts::list_images(folder)?,
         (None, Some(path)) => (layouts::list_vectors(path)?, Vec::new()),
@@ -96,9 +116,20 @@ fn inputs(arguments: &Embed) -> Result<Inputs, Failure> {
             ));
         }
     };
+    Ok((items.into(), folders.len()))
+}
+
+/// The share of broken images that is tolerated.
+fn tolerated(arguments: &Embed) -> f64 {
+    arguments.data.max_bad_images.unwrap_or(TOLERATED)
+}
+
+/// What is listed, broken images left out.
+fn inputs(arguments: &Embed) -> Result<Inputs, Failure> {
+    let (items, folders) = listed(arguments)?;
     let all: Vec<usize> = (0..items.len()).collect();
     let bad = match arguments.images {
-        Some(_) => prepare::bad_images(&items, &all, arguments.data.max_bad_images.unwrap_or(TOLERATED))?,
+        Some(_) => prepare::bad_images(&items, &all, tolerated(arguments))?,
         None => Vec::new(),
     };
     for (_, message) in bad.iter().take(10) {
@@ -109,9 +140,14 @@ fn inputs(arguments: &Embed) -> Result<Inputs, Failure> {
         .filter(|index| bad.iter().all(|(item, _)| item != index))
         .collect();
     Ok(Inputs {
-        items: items.into(),
+        items,
         good,
         bad_images: bad.len(),
-        folders: folders.len(),
+        folders,
     })
+}
+
+/// Whether `--out` asks for a folder of parts: an existing folder, a trailing slash or a name without an extension.
+fn is_folder(out: &Path) -> bool {
+    out.is_dir() || out.extension().is_none() || out.as_os_str().to_string_lossy().ends_with(['/', '\\'])
 }

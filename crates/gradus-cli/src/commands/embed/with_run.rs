@@ -5,11 +5,21 @@ use std::path::Path;
 use gradus::train::embed::{Images, Output, embed as embed_items};
 use gradus::train::prepare;
 
-use super::{Embedded, inputs};
+use super::{Embedded, inputs, listed, parts};
 use crate::arguments::Embed;
 use crate::commands::trained::{embed_test, load_embedder, stored_layers};
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 use crate::progress::Progress;
+
+/// Part by part into a folder.
+pub(super) fn embed_parts(run: &Path, arguments: &Embed) -> Outcome {
+    let mut layers = stored_layers(run)?;
+    if let Some(device) = &arguments.device {
+        layers.insert("device", device.as_str());
+    }
+    let (items, _) = listed(arguments)?;
+    parts::run(run, arguments, &layers.resolve()?, &items)
+}
 
 pub(super) fn embed(run: &Path, arguments: &Embed) -> Result<Embedded, Failure> {
     if !arguments.data.data.is_empty() {
