@@ -53,6 +53,50 @@ impl Message {
     }
 }
 
+/// Walks over the fields of a message without looking into them; returns their numbers, or why the bytes are no message.
+///
+/// Asked before a runtime reads a file: one that stops in the middle, or is none, has kept a reader busy without end.
+#[cfg(feature = "rten")]
+pub(crate) fn fields(bytes: &[u8]) -> Result<Vec<u64>, &'static str> {
+    let mut rest = bytes;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let key = read_varint(&mut rest)?;
+        let skipped = match key & 7 {
+            VARINT => {
+                read_varint(&mut rest)?;
+                0
+            }
+            1 => 8,
+            BYTES => read_varint(&mut rest)?,
+            FIXED32 => 4,
+            _ => return Err("its first bytes are not those of an ONNX file"),
+        };
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        rest = rest
+            .get(skipped..)
+            .ok_or("it ends in the middle of a field: the file was cut")?;
+        found.push(key >> 3);
+    }
+    Ok(found)
+}
+
+#[cfg(feature = "rten")]
+fn read_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
+    let mut value = 0;
+    for place in 0..10 {
+        let (&byte, after) = rest
+            .split_first()
+            .ok_or("it ends in the middle of a number: the file was cut")?;
+        *rest = after;
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err("it holds a number that has no end")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,11 @@ use image::RgbImage;
 use rten::{DataType, Dimension, Model, ModelOptions, NodeId, ValueOrView, ValueType, ValueView};
 use rten_tensor::Layout as _;
 
+use crate::protobuf;
 use crate::{Graph, Layout, OnnxError, Preprocessing, Ranges};
+
+/// The field of a model that holds its graph.
+const GRAPH: u64 = 7;
 
 /// What the input of a model holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +42,24 @@ impl OnnxModel {
     /// If the file is no ONNX model, takes more than one input, has several outputs and none was named, or uses operators that
     /// the runtime lacks.
     pub fn open(path: &Path, output: Option<&str>) -> Result<Self, OnnxError> {
-        let length = std::fs::metadata(path).map_err(|error| OnnxError::Unreadable {
+        let unreadable = |error: std::io::Error| OnnxError::Unreadable {
             path: path.to_owned(),
             problem: error.to_string(),
-        })?;
+        };
         let refuse = |problem: String| OnnxError::Model {
             path: path.to_owned(),
             problem,
         };
-        if length.len() == 0 {
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        if bytes.is_empty() {
             return Err(refuse("the file is empty".to_owned()));
+        }
+        match protobuf::fields(&bytes) {
+            Err(problem) => return Err(refuse(format!("it is not an ONNX model ({problem})"))),
+            Ok(fields) if !fields.contains(&GRAPH) => {
+                return Err(refuse("it is not an ONNX model (it holds no graph)".to_owned()));
+            }
+            Ok(_) => drop(bytes),
         }
         // By path, not by content: weights in a file of their own are looked for beside the model.
         let loaded = guarded(|| ModelOptions::with_all_ops().load_file(path));
