@@ -5,6 +5,7 @@ mod compare;
 mod evaluate;
 mod index;
 mod pages;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub(crate) use compare::{Compare, Stage};
 pub(crate) use evaluate::*;
 pub(crate) use index::*;
 pub(crate) use pages::*;
+pub(crate) use weights::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
@@ -71,6 +73,8 @@ pub(crate) enum Command {
     List(List),
     /// Show or check a configuration
     Config(ConfigCommand),
+    /// Check files of pretrained weights, and write a run's trunk for other libraries
+    Weights(WeightsCommand),
     /// Check this machine: devices, kernels, memory
     Doctor(Doctor),
     /// Measure how long parts of gradus take here, and how much memory

@@ -4,6 +4,7 @@ use gradus_kernels::linear;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use super::layers::Builder;
 use crate::initial;
 use crate::numerics::normalize;
 use crate::tensor::{Device, Module, Param, Tensor, TensorData, activation::relu};
@@ -45,6 +46,14 @@ impl Linear {
         Self {
             weight: initial::uniform([output, input], bound, seed, &format!("{name}.weight"), device),
             bias: initial::uniform([output], bound, seed, &format!("{name}.bias"), device),
+        }
+    }
+
+    /// Weights normal, bias 0: how transformers start.
+    pub(crate) fn normal(name: &str, input: usize, output: usize, deviation: f64, builder: &Builder<'_>) -> Self {
+        Self {
+            weight: builder.normal([output, input], deviation, &format!("{name}.weight")),
+            bias: initial::constant([output], 0.0, builder.device),
         }
     }
 
