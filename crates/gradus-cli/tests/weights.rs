@@ -37,7 +37,10 @@ fn a_file_is_recognised_and_its_differences_are_listed() {
     });
     write(&whole);
     let found = json(&["weights", "check", &file, "--json"]);
-    assert_eq!((found["backbone"].as_str(), found["fits"].as_bool()), (Some("googlenet"), Some(true)));
+    assert_eq!(
+        (found["backbone"].as_str(), found["fits"].as_bool()),
+        (Some("googlenet"), Some(true))
+    );
     assert_eq!(found["differences"]["ignored"][0], "aux1.fc1.weight");
 
     whole.remove(0);
@@ -68,14 +71,27 @@ fn a_file_is_recognised_and_its_differences_are_listed() {
         let errors = String::from_utf8(output.stderr).unwrap();
         assert!(errors.contains("there are 4 differences"), "{errors}");
     }
-    let output = run(&["weights", "check", &file, "--backbone", "resnet18", "--set", "stages=3", "--json"]);
+    let output = run(&[
+        "weights",
+        "check",
+        &file,
+        "--backbone",
+        "resnet18",
+        "--set",
+        "stages=3",
+        "--json",
+    ]);
     assert_eq!(output.status.code(), Some(2));
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found["fits"], false);
     // Three stages miss nothing of the fourth.
     let missing = found["differences"]["missing"].as_array().unwrap();
     assert!(missing.iter().any(|entry| entry[0] == "layer3.0.conv1.weight"));
-    assert!(!missing.iter().any(|entry| entry[0].as_str().unwrap().starts_with("layer4")));
+    assert!(
+        !missing
+            .iter()
+            .any(|entry| entry[0].as_str().unwrap().starts_with("layer4"))
+    );
 }
 
 #[test]
@@ -99,34 +115,87 @@ fn a_run_is_written_under_other_names_and_serves_as_weights() {
     let (out, exported) = (path(folder.path(), "run"), path(folder.path(), "trunk.safetensors"));
     let train = |out: &str, more: &[&str]| {
         let fixed = [
-            "train", "--json", "--out", out, "--preset", "proxy-anchor", "--data", "flora", "--size", "32", "--epochs", "0",
-            "--width", "64", "--set", "data.flora.species=12", "--set", "data.flora.images=6", "--set", "data.flora.size=32",
-            "--set", "sampler.m-per-class.classes=4", "--set", "sampler.m-per-class.samples=4", "--backbone", "mobilenet-v2",
+            "train",
+            "--json",
+            "--out",
+            out,
+            "--preset",
+            "proxy-anchor",
+            "--data",
+            "flora",
+            "--size",
+            "32",
+            "--epochs",
+            "0",
+            "--width",
+            "64",
+            "--set",
+            "data.flora.species=12",
+            "--set",
+            "data.flora.images=6",
+            "--set",
+            "data.flora.size=32",
+            "--set",
+            "sampler.m-per-class.classes=4",
+            "--set",
+            "sampler.m-per-class.samples=4",
+            "--backbone",
+            "mobilenet-v2",
         ];
         json(&[&fixed[..], more].concat())
     };
     train(&out, &[]);
     for names in ["torchvision", "timm"] {
-        let found = json(&["weights", "export", "--run", &out, "--names", names, "--out", &exported, "--json"]);
-        assert_eq!((found["tensors"].as_u64(), found["names"].as_str()), (Some(260), Some(names)));
-        let first = if names == "timm" { "conv_stem.weight" } else { "features.0.0.weight" };
+        let found = json(&[
+            "weights", "export", "--run", &out, "--names", names, "--out", &exported, "--json",
+        ]);
+        assert_eq!(
+            (found["tensors"].as_u64(), found["names"].as_str()),
+            (Some(260), Some(names))
+        );
+        let first = if names == "timm" {
+            "conv_stem.weight"
+        } else {
+            "features.0.0.weight"
+        };
         let (read, metadata) = read_safetensors(exported.as_ref()).unwrap();
         assert!(read.iter().any(|array| array.name == first), "{names}");
         assert!(metadata["input"].contains("mean 0.485"), "{metadata:?}");
         let check = json(&["weights", "check", &exported, "--json"]);
-        assert_eq!((check["backbone"].as_str(), check["fits"].as_bool()), (Some("mobilenet-v2"), Some(true)));
+        assert_eq!(
+            (check["backbone"].as_str(), check["fits"].as_bool()),
+            (Some("mobilenet-v2"), Some(true))
+        );
     }
     let again = path(folder.path(), "again");
     train(&again, &["--weights", &exported]);
     let trunk = |run: &str| -> Vec<NamedArray> {
         let (arrays, _) = read_safetensors(path(run.as_ref(), "model.safetensors").as_ref()).unwrap();
-        arrays.into_iter().filter(|array| array.name.starts_with("trunk.")).collect()
+        arrays
+            .into_iter()
+            .filter(|array| array.name.starts_with("trunk."))
+            .collect()
     };
     assert_eq!(trunk(&again), trunk(&out));
 
-    let refusal = refused(&["weights", "export", "--run", &out, "--names", "authors", "--out", &exported]);
-    assert!(refusal.contains("no names of the family `authors`") && refusal.contains("torchvision, timm"), "{refusal}");
+    let refusal = refused(&[
+        "weights", "export", "--run", &out, "--names", "authors", "--out", &exported,
+    ]);
+    assert!(
+        refusal.contains("no names of the family `authors`") && refusal.contains("torchvision, timm"),
+        "{refusal}"
+    );
     let other = path(folder.path(), "trunk.pth");
     assert!(refused(&["weights", "export", "--run", &out, "--out", &other]).contains("written as .safetensors"));
-    assert!(refused(&["weights", "export", "--run", &folder.path().display().to_string(), "--out", &exported]).contains("holds no run"));
+    assert!(
+        refused(&[
+            "weights",
+            "export",
+            "--run",
+            &folder.path().display().to_string(),
+            "--out",
+            &exported
+        ])
+        .contains("holds no run")
+    );
 }

@@ -249,7 +249,8 @@ impl Elementwise {
             // Without slopes there is no exponential, and the loop is one of vectors.
             Self::Gelu if !with_slopes => map(x, false, |x| [x * below(x), 0.0]),
             Self::Gelu => map(x, true, |x| {
-                let density = (-0.5 * x * x).exp() * (0.5 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2);
+                let density =
+                    (-0.5 * x * x).exp() * (0.5 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2);
                 [x * below(x), below(x) + x * density]
             }),
             Self::Silu => map(x, with_slopes, |x| {
@@ -282,7 +283,11 @@ fn below(x: f32) -> f32 {
     ];
     let z = (x * std::f32::consts::FRAC_1_SQRT_2).clamp(-4.0, 4.0);
     let square = z * z;
-    let horner = |coefficients: &[f32]| coefficients.iter().fold(0.0, |sum, coefficient| sum * square + coefficient);
+    let horner = |coefficients: &[f32]| {
+        coefficients
+            .iter()
+            .fold(0.0, |sum, coefficient| sum * square + coefficient)
+    };
     let erf = z * horner(&ABOVE) / horner(&UNDER);
     // At the ends exactly 0 and 1, so that a large negative number becomes 0.
     let erf = if z.abs() >= 4.0 { z.signum() } else { erf };

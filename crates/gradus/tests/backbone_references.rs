@@ -109,7 +109,10 @@ impl Case {
             .map(|(name, shape)| {
                 let names = trunk.backbone().file_names(&name);
                 assert_eq!(names.len(), families.len(), "{name}");
-                (names[position].clone(), trunk.backbone().file_shape(self.family, &name, &shape))
+                (
+                    names[position].clone(),
+                    trunk.backbone().file_shape(self.family, &name, &shape),
+                )
             })
             .collect()
     }
@@ -138,7 +141,12 @@ impl Case {
     }
 
     fn numbers(value: &Value) -> Vec<f64> {
-        value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| value.as_f64().unwrap())
+            .collect()
     }
 
     /// Compares names, every stage and the features.
@@ -174,7 +182,12 @@ impl Case {
             x = trunk.block(index, x, Mode::Evaluate);
             let found = host(x.clone());
             let shape = Self::numbers(&stage["shape"]);
-            assert_eq!(shape.iter().product::<f64>(), found.len() as f64, "{} stage {index}", self.name);
+            assert_eq!(
+                shape.iter().product::<f64>(),
+                found.len() as f64,
+                "{} stage {index}",
+                self.name
+            );
             let count = found.len() as f64;
             let mean = found.iter().sum::<f64>() / count;
             let rms = (found.iter().map(|value| value * value).sum::<f64>() / count).sqrt();
@@ -203,13 +216,26 @@ impl Case {
             );
         }
         let rms = (found.iter().map(|value| value * value).sum::<f64>() / found.len() as f64).sqrt();
-        assert!((rms / scale - 1.0).abs() < 1e-4, "{}: {rms}, expected {scale}", self.name);
-        println!("{}: {} stages, largest difference {worst:.1e} of the root mean square", self.name, stages.len());
+        assert!(
+            (rms / scale - 1.0).abs() < 1e-4,
+            "{}: {rms}, expected {scale}",
+            self.name
+        );
+        println!(
+            "{}: {} stages, largest difference {worst:.1e} of the root mean square",
+            self.name,
+            stages.len()
+        );
     }
 }
 
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.try_into_vec_as::<f32>().unwrap().into_iter().map(f64::from).collect()
+    tensor
+        .try_into_vec_as::<f32>()
+        .unwrap()
+        .into_iter()
+        .map(f64::from)
+        .collect()
 }
 
 /// One test per network, so that they show by name.
@@ -286,7 +312,9 @@ fn gradients_reach_every_parameter() {
             if !network.is_trainable(&path) {
                 continue;
             }
-            let gradient = gradients.take(&path).unwrap_or_else(|| panic!("{name}: {path} has no gradient"));
+            let gradient = gradients
+                .take(&path)
+                .unwrap_or_else(|| panic!("{name}: {path} has no gradient"));
             let norm = host(gradient).iter().map(|value| value * value).sum::<f64>();
             assert!(norm.is_finite() && norm > 0.0, "{name}: {path}: {norm}");
         }
@@ -297,7 +325,13 @@ fn gradients_reach_every_parameter() {
 #[test]
 fn files_written_under_other_names_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["efficientnet-b0", "convnext-tiny", "bn-inception", "mobilenet-v2", "vit-s16"] {
+    for name in [
+        "efficientnet-b0",
+        "convnext-tiny",
+        "bn-inception",
+        "mobilenet-v2",
+        "vit-s16",
+    ] {
         let backbone = BackboneConfig::by_name(name).unwrap();
         let config = ModelConfig {
             backbone: backbone.clone(),
@@ -310,7 +344,11 @@ fn files_written_under_other_names_are_read_back() {
             let count = write_trunk(trunk, &backbone, *family, backbone.info().normalisation, &path).unwrap();
             assert_eq!(count, named_shapes(trunk).len());
             let (read, info) = load_trunk(blank_trunk(&backbone), name, &path).unwrap();
-            assert_eq!(gradus::state::named_arrays(&read), gradus::state::named_arrays(trunk), "{name}");
+            assert_eq!(
+                gradus::state::named_arrays(&read),
+                gradus::state::named_arrays(trunk),
+                "{name}"
+            );
             let (mean, deviation) = info.normalisation.unwrap();
             let (own_mean, own_deviation) = backbone.info().normalisation;
             for (found, expected) in mean.iter().chain(&deviation).zip(own_mean.iter().chain(&own_deviation)) {
@@ -321,8 +359,19 @@ fn files_written_under_other_names_are_read_back() {
     }
     let conv4 = BackboneConfig::default();
     let path = folder.path().join("conv4.safetensors");
-    let refusal = write_trunk(&blank_trunk(&conv4), &conv4, Family::Timm, conv4.info().normalisation, &path).unwrap_err().to_string();
-    assert!(refusal.contains("`conv4` has no names of the family `timm`"), "{refusal}");
+    let refusal = write_trunk(
+        &blank_trunk(&conv4),
+        &conv4,
+        Family::Timm,
+        conv4.info().normalisation,
+        &path,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        refusal.contains("`conv4` has no names of the family `timm`"),
+        "{refusal}"
+    );
     assert!(!path.exists());
 }
 
@@ -345,7 +394,9 @@ fn a_wrong_file_is_told_apart() {
     };
     let load = |name: &str| {
         let backbone = BackboneConfig::by_name(name).unwrap();
-        load_trunk(blank_trunk(&backbone), name, &path).map(|_| ()).map_err(|error| error.to_string())
+        load_trunk(blank_trunk(&backbone), name, &path)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     };
     // The containers of training scripts, around names that look like containers themselves.
     write("vit-b16", "state_dict.module.", &|_| ());
@@ -363,8 +414,14 @@ fn a_wrong_file_is_told_apart() {
     // The right backbone is named where the file is one's.
     write("googlenet", "", &|_| ());
     let message = load("bn-inception").unwrap_err();
-    assert!(message.contains("They are those of the backbone `googlenet`."), "{message}");
-    assert!(message.contains("missing: conv1_7x7_s2.weight") && message.contains("not part of it: conv1."), "{message}");
+    assert!(
+        message.contains("They are those of the backbone `googlenet`."),
+        "{message}"
+    );
+    assert!(
+        message.contains("missing: conv1_7x7_s2.weight") && message.contains("not part of it: conv1."),
+        "{message}"
+    );
     // Positions of another size say which one.
     write("vit-s16", "", &|arrays| {
         let positions = arrays.iter_mut().find(|array| array.name == "pos_embed").unwrap();
@@ -372,23 +429,33 @@ fn a_wrong_file_is_told_apart() {
     });
     let message = load("vit-s16").unwrap_err();
     assert!(
-        message.contains("pos_embed is [1, 577, 384], expected [1, 197, 384]") && message.contains("384 px: set the backbone's `trained-size`"),
+        message.contains("pos_embed is [1, 577, 384], expected [1, 197, 384]")
+            && message.contains("384 px: set the backbone's `trained-size`"),
         "{message}"
     );
     let larger: BackboneConfig = toml::from_str("vit-s16.trained-size = 384").unwrap();
     assert!(load_trunk(blank_trunk(&larger), "vit-s16", &path).is_ok());
     // Axes of extent 1 do not matter, other shapes do, even with as many numbers.
     write("convnext", "", &|arrays| {
-        let scale = arrays.iter_mut().find(|array| array.name == "features.1.0.layer_scale").unwrap();
+        let scale = arrays
+            .iter_mut()
+            .find(|array| array.name == "features.1.0.layer_scale")
+            .unwrap();
         scale.shape = vec![96];
     });
     assert_eq!(load("convnext-tiny"), Ok(()));
     write("convnext", "", &|arrays| {
-        let weight = arrays.iter_mut().find(|array| array.name == "features.1.0.block.3.weight").unwrap();
+        let weight = arrays
+            .iter_mut()
+            .find(|array| array.name == "features.1.0.block.3.weight")
+            .unwrap();
         weight.shape.reverse();
     });
     let message = load("convnext-tiny").unwrap_err();
-    assert!(message.contains("features.1.0.block.3.weight is [96, 384], expected [384, 96]"), "{message}");
+    assert!(
+        message.contains("features.1.0.block.3.weight is [96, 384], expected [384, 96]"),
+        "{message}"
+    );
     assert!(read_file(&path).is_ok());
 }
 
@@ -396,7 +463,10 @@ fn a_wrong_file_is_told_apart() {
 fn options_of_transformers_are_checked() {
     let read = |text: &str| toml::from_str::<ModelConfig>(text).unwrap().validate();
     let refused = |text: &str| read(text).unwrap_err().to_string();
-    assert!(refused("backbone.vit-s16.trained-size = 100").contains("`trained-size` of the backbone `vit-s16` must be a multiple of 16"));
+    assert!(
+        refused("backbone.vit-s16.trained-size = 100")
+            .contains("`trained-size` of the backbone `vit-s16` must be a multiple of 16")
+    );
     assert!(refused("pooling = \"gem\"\nbackbone.vit-s16 = {}").contains("nothing to pool"));
     assert!(read("pooling = \"gem\"\nbackbone.vit-s16.output = \"patch-tokens\"").is_ok());
     let size = |name: &str, size: usize| BackboneConfig::by_name(name).unwrap().check_size(size);

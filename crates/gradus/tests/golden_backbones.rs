@@ -178,6 +178,7 @@ fn multiply_adds_are_the_published_ones() {
         ("resnet101", 224, 2_048_000, 7.801e9),
         ("efficientnet-b0", 224, 1_280_000, 0.386e9),
         ("googlenet", 224, 1_024_000, 1.498e9),
+        ("convnext-tiny", 224, 768_000, 4.456e9),
         ("convnet", 64, 0, f64::from(convnet)),
     ] {
         let config = ModelConfig {

@@ -198,11 +198,19 @@ fn checkpointed_gradients_leave_batch_normalisation_as_it_is() {
 #[test]
 fn checkpointed_gradients_pass_tokens_and_what_follows_pooling() {
     for backbone in ["model.backbone.vit-s16={}", "model.backbone.convnext-tiny={}"] {
-        let with = |last: &str| train("proxy-anchor", &["optimizer.rule.sgd={}", "train.epochs=1", backbone, last]);
+        let with = |last: &str| {
+            train(
+                "proxy-anchor",
+                &["optimizer.rule.sgd={}", "train.epochs=1", backbone, last],
+            )
+        };
         let (whole, none) = (with("train.workers=1"), with("train.epochs=0"));
         let moved = largest_difference(&whole, &none);
         let difference = largest_difference(&whole, &with("train.gradient-checkpointing=true"));
-        assert!(moved > 0.0 && difference < 1e-4 * moved, "{backbone}: {difference} of {moved}");
+        assert!(
+            moved > 0.0 && difference < 1e-4 * moved,
+            "{backbone}: {difference} of {moved}"
+        );
     }
 }
 

@@ -64,9 +64,21 @@ pub(crate) fn run(arguments: &List) -> Outcome {
             let pairs: Vec<String> = defaults.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             lines.push(format!("    {}", pairs.join(", ")));
         }
-        for weights in entry.more.get("weights").and_then(Value::as_array).into_iter().flatten() {
+        for weights in entry
+            .more
+            .get("weights")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let text = |key: &str| weights.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            lines.push(format!("    weights: {} ({}; names: {}; {})", text("address"), text("about"), text("family"), text("licence")));
+            lines.push(format!(
+                "    weights: {} ({}; names: {}; {})",
+                text("address"),
+                text("about"),
+                text("family"),
+                text("licence")
+            ));
         }
     }
     output::text(&lines.join("\n"))

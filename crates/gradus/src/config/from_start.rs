@@ -38,9 +38,7 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
         origin: "model.weights".to_owned(),
         problem: error.to_string(),
     })?;
-    let (mean, deviation) = info
-        .normalisation
-        .unwrap_or(config.model.backbone.info().normalisation);
+    let (mean, deviation) = info.normalisation.unwrap_or(config.model.backbone.info().normalisation);
     for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {
         layers.insert(
             key,

@@ -505,7 +505,10 @@ impl Config {
         self.model.validate().map_err(|error| error.to_string())?;
         if self.model.vectors.is_none() {
             let size = self.transform.size;
-            self.model.backbone.check_size(size).map_err(|error| error.to_string())?;
+            self.model
+                .backbone
+                .check_size(size)
+                .map_err(|error| error.to_string())?;
         }
         self.loss.validate()?;
         self.loss.validate_reduces()?;

@@ -49,7 +49,10 @@ mod tests {
         ] {
             for (found, expected) in own.0.iter().zip(&plain.0).chain(own.1.iter().zip(&plain.1)) {
                 let error = (found - expected).abs();
-                assert!(error < 1e-6 * expected.abs().max(1.0), "{name}: {found}, expected {expected}");
+                assert!(
+                    error < 1e-6 * expected.abs().max(1.0),
+                    "{name}: {found}, expected {expected}"
+                );
             }
         }
         // With and without slopes the same values.

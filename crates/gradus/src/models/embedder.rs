@@ -253,7 +253,11 @@ impl Embedder {
     /// The features of the trunk's last map.
     pub(crate) fn pooled_features(&self, map: Tensor<4>) -> Tensor<2> {
         let pooled = if self.frozen_blocks >= self.blocks() {
-            self.pool(&self.pooling.valid(), &self.present_trunk().valid(), map.without_autodiff())
+            self.pool(
+                &self.pooling.valid(),
+                &self.present_trunk().valid(),
+                map.without_autodiff(),
+            )
         } else {
             self.pool(&self.pooling, self.present_trunk(), map)
         };
@@ -289,7 +293,9 @@ impl Embedder {
             1 => trunk.backbone().after_pooling(pooled),
             places => {
                 let by_place: Tensor<3> = pooled.reshape([batch, channels, places]).swap_dims(1, 2);
-                let rows = trunk.backbone().after_pooling(by_place.reshape([batch * places, channels]));
+                let rows = trunk
+                    .backbone()
+                    .after_pooling(by_place.reshape([batch * places, channels]));
                 let by_channel: Tensor<3> = rows.reshape([batch, places, channels]).swap_dims(1, 2);
                 by_channel.reshape([batch, channels * places])
             }
@@ -304,7 +310,7 @@ impl Embedder {
     #[must_use]
     pub fn spatial_features(&self, images: Tensor<4>, grid: usize) -> Tensor<2> {
         let map = self
-            .trunk()
+            .present_trunk()
             .valid()
             .forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
         let [_, _, height, width] = map.dims();

@@ -36,7 +36,7 @@ impl Attention {
     fn forward(&self, rows: Tensor<2>, batch: usize) -> Tensor<2> {
         let [count, width] = rows.dims();
         let (tokens, each) = (count / batch, width / self.heads);
-        let joint: Tensor<3> = self.qkv.forward(rows).reshape([batch, tokens, 3 * width]);
+        let joint: Tensor<3> = self.qkv.forward_positions(rows).reshape([batch, tokens, 3 * width]);
         // [batch, heads, tokens, width of a head]
         let part = |index: usize| -> Tensor<4> {
             joint
@@ -48,7 +48,7 @@ impl Attention {
         let queries = part(0).mul_scalar((each as f64).powf(-0.5));
         let weights = softmax(queries.matmul(part(1).swap_dims(2, 3)), 3);
         let values = weights.matmul(part(2)).swap_dims(1, 2).reshape([count, width]);
-        self.proj.forward(values)
+        self.proj.forward_positions(values)
     }
 }
 
@@ -68,7 +68,7 @@ impl Perceptron {
     }
 
     pub(crate) fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(gelu(self.fc1.forward(rows)))
+        self.fc2.forward_positions(gelu(self.fc1.forward_positions(rows)))
     }
 }
 

@@ -121,7 +121,12 @@ impl Convnext {
         let mut layers = Vec::new();
         for (width, blocks) in STAGES {
             for _ in 0..blocks {
-                layers.push(ConvnextBlock::new(&format!("layers.{}", layers.len()), input, width, builder));
+                layers.push(ConvnextBlock::new(
+                    &format!("layers.{}", layers.len()),
+                    input,
+                    width,
+                    builder,
+                ));
                 input = width;
             }
         }

@@ -107,7 +107,9 @@ impl Inception {
     fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         let along = |layers: &[ConvNorm]| {
             let start = x.clone();
-            layers.iter().fold(start, |x, layer| layer.forward(x, mode, Activation::Relu))
+            layers
+                .iter()
+                .fold(start, |x, layer| layer.forward(x, mode, Activation::Relu))
         };
         let pooled = max_pool2d(
             x.clone(),

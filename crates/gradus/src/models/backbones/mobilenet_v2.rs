@@ -69,7 +69,11 @@ impl BackboneOptions for MobilenetV2Config {
         if (0.05..=4.0).contains(&self.width_multiplier) {
             return Ok(());
         }
-        Err(Refused::new("width-multiplier", "from 0.05 to 4", self.width_multiplier))
+        Err(Refused::new(
+            "width-multiplier",
+            "from 0.05 to 4",
+            self.width_multiplier,
+        ))
     }
 }
 

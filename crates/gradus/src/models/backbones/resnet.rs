@@ -39,13 +39,19 @@ const SECOND: &str = "ImageNet-1k, second recipe";
 pub const RESNET18: BackboneInfo = info(
     "resnet18",
     512,
-    &[torchvision("https://download.pytorch.org/models/resnet18-f37072fd.pth", "ImageNet-1k")],
+    &[torchvision(
+        "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        "ImageNet-1k",
+    )],
 );
 /// ResNet-34's line in the registry.
 pub const RESNET34: BackboneInfo = info(
     "resnet34",
     512,
-    &[torchvision("https://download.pytorch.org/models/resnet34-b627a593.pth", "ImageNet-1k")],
+    &[torchvision(
+        "https://download.pytorch.org/models/resnet34-b627a593.pth",
+        "ImageNet-1k",
+    )],
 );
 /// ResNet-50's line in the registry.
 pub const RESNET50: BackboneInfo = info(

@@ -249,9 +249,7 @@ impl VisionTransformer {
         let kept_tokens = self.norm.forward(tokens.narrow(2, first, kept));
         let side = kept.isqrt();
         let grid = if side * side == kept { [side; 2] } else { [1, kept] };
-        kept_tokens
-            .swap_dims(2, 3)
-            .reshape([batch, width, grid[0], grid[1]])
+        kept_tokens.swap_dims(2, 3).reshape([batch, width, grid[0], grid[1]])
     }
 }
 

@@ -55,7 +55,10 @@ impl Differences {
     /// One line per difference.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let lacking = self.missing.iter().map(|(name, shape)| format!("missing: {name} {shape:?}"));
+        let lacking = self
+            .missing
+            .iter()
+            .map(|(name, shape)| format!("missing: {name} {shape:?}"));
         let left = self
             .surplus
             .iter()
@@ -88,8 +91,15 @@ impl Differences {
 
 impl OtherShape {
     fn line(&self) -> String {
-        let advice = self.advice.as_ref().map(|advice| format!(" ({advice})")).unwrap_or_default();
-        format!("{} is {:?}, expected {:?}{advice}", self.name, self.found, self.expected)
+        let advice = self
+            .advice
+            .as_ref()
+            .map(|advice| format!(" ({advice})"))
+            .unwrap_or_default();
+        format!(
+            "{} is {:?}, expected {:?}{advice}",
+            self.name, self.found, self.expected
+        )
     }
 }
 
@@ -165,6 +175,14 @@ fn family_of(parameters: &[(String, Vec<usize>, Vec<String>)], arrays: &[NamedAr
 
 /// Whether an array belongs to what sits behind a backbone: a classifier, or gradus' own pooling and head.
 fn is_head(name: &str) -> bool {
-    const HEADS: [&str; 7] = ["fc.", "classifier.", "linear.", "last_linear.", "head.", "heads.", "pooling."];
+    const HEADS: [&str; 7] = [
+        "fc.",
+        "classifier.",
+        "linear.",
+        "last_linear.",
+        "head.",
+        "heads.",
+        "pooling.",
+    ];
     HEADS.iter().any(|prefix| name.starts_with(prefix))
 }
