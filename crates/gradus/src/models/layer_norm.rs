@@ -1,10 +1,8 @@
 //! Layer normalisation of rows, and of the channels of every pixel.
 
-use burn::tensor::module::layer_norm;
-
 use super::layers::Builder;
 use crate::initial;
-use crate::tensor::{Module, Param, Tensor};
+use crate::tensor::{Module, Param, Tensor, layer_norm};
 
 /// Layer normalisation over the last axis. Ba et al., "Layer Normalization", 2016.
 ///

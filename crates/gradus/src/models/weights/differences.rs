@@ -168,9 +168,13 @@ fn family_of(parameters: &[(String, Vec<usize>, Vec<String>)], arrays: &[NamedAr
         let has = |names: &[String]| names.get(family).is_some_and(|name| present.contains(name.as_str()));
         parameters.iter().filter(|(_, _, names)| has(names)).count()
     };
-    let families = parameters.first().map_or(1, |(_, _, names)| names.len());
+    // The last name is gradus' own, of which a few may be in a stranger's file by chance: it takes most of them.
+    let own = parameters.first().map_or(0, |(_, _, names)| names.len() - 1);
+    if own == 0 || 2 * count(own) > parameters.len() {
+        return own;
+    }
     // The first of equals: torchvision's, where there is one.
-    (0..families).rev().max_by_key(|&family| count(family)).unwrap_or(0)
+    (0..own).rev().max_by_key(|&family| count(family)).unwrap_or(own)
 }
 
 /// Whether an array belongs to what sits behind a backbone: a classifier, or gradus' own pooling and head.
