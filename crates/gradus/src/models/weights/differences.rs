@@ -124,7 +124,7 @@ pub fn compare(trunk: &Trunk, arrays: Vec<NamedArray>) -> (Differences, Vec<Name
     let mut differences = Differences::default();
     let mut found = Vec::with_capacity(parameters.len());
     for (name, shape, names) in parameters {
-        let Some(array) = names.iter().find_map(|name| by_name.remove(name)) else {
+        let Some(array) = by_name.remove(&names[family]) else {
             differences.missing.push((names[family].clone(), shape));
             continue;
         };
@@ -161,20 +161,22 @@ pub fn compare(trunk: &Trunk, arrays: Vec<NamedArray>) -> (Differences, Vec<Name
     (differences, found)
 }
 
-/// Which of a parameter's names most arrays of the file have: what is missing is called so.
+/// Which of a parameter's names the arrays of the file have: the only ones that are looked for.
 fn family_of(parameters: &[(String, Vec<usize>, Vec<String>)], arrays: &[NamedArray]) -> usize {
     let present: HashSet<&str> = arrays.iter().map(|array| array.name.as_str()).collect();
     let count = |family: usize| {
         let has = |names: &[String]| names.get(family).is_some_and(|name| present.contains(name.as_str()));
         parameters.iter().filter(|(_, _, names)| has(names)).count()
     };
-    // The last name is gradus' own, of which a few may be in a stranger's file by chance: it takes most of them.
+    // The last name is gradus' own, of which a stranger's file may have a few by chance; and most of a ResNet's are torchvision's, too.
     let own = parameters.first().map_or(0, |(_, _, names)| names.len() - 1);
-    if own == 0 || 2 * count(own) > parameters.len() {
-        return own;
-    }
     // The first of equals: torchvision's, where there is one.
-    (0..own).rev().max_by_key(|&family| count(family)).unwrap_or(own)
+    let best = (0..own).rev().max_by_key(|&family| count(family)).unwrap_or(own);
+    if count(own) > count(best) && 2 * count(own) > parameters.len() {
+        own
+    } else {
+        best
+    }
 }
 
 /// Whether an array belongs to what sits behind a backbone: a classifier, or gradus' own pooling and head.
