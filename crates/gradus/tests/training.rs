@@ -201,7 +201,13 @@ fn checkpointed_gradients_pass_tokens_and_what_follows_pooling() {
         let with = |last: &str| {
             train(
                 "proxy-anchor",
-                &["optimizer.rule.sgd={}", "train.epochs=1", backbone, last],
+                &[
+                    "optimizer.rule.sgd={}",
+                    "train.epochs=1",
+                    "train.max-batches=1",
+                    backbone,
+                    last,
+                ],
             )
         };
         let (whole, none) = (with("train.workers=1"), with("train.epochs=0"));
