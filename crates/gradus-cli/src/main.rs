@@ -7,6 +7,7 @@ mod output;
 mod page;
 mod progress;
 mod thumbnail;
+mod version;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         Command::Weights(arguments) => commands::weights::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+        Command::Manual(arguments) => commands::manual::run(&arguments),
     });
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
