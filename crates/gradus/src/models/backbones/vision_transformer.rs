@@ -303,9 +303,10 @@ impl Backbone for VisionTransformer {
     }
 
     fn about_shape(&self, name: &str, found: &[usize]) -> Option<String> {
-        let [1, tokens, _] = *found else { return None };
+        let [1, tokens, width] = *found else { return None };
         let side = tokens.checked_sub(1)?.isqrt();
-        (name == "pos_embed" && side > 0 && side * side + 1 == tokens).then(|| {
+        let grid = side > 0 && side * side + 1 == tokens;
+        (name == "pos_embed" && grid && width == self.width()).then(|| {
             format!(
                 "these are position embeddings of images of {} px: set the backbone's `trained-size` to that",
                 side * self.patch
