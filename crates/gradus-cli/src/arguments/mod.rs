@@ -6,6 +6,7 @@ mod evaluate;
 mod index;
 mod pages;
 mod shell;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub(crate) use evaluate::*;
 pub(crate) use index::*;
 pub(crate) use pages::*;
 pub(crate) use shell::*;
+pub(crate) use weights::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     List(List),
     /// Show or check a configuration
     Config(ConfigCommand),
+    /// Check files of pretrained weights, and write a run's trunk for other libraries
+    Weights(WeightsCommand),
     /// Check this machine: devices, kernels, memory
     Doctor(Doctor),
     /// Measure how long parts of gradus take here, and how much memory
