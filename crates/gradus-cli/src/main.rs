@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Data(arguments) => commands::data::run(&arguments),
         Command::List(arguments) => commands::list::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
+        Command::Weights(arguments) => commands::weights::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),

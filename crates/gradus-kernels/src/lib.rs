@@ -15,7 +15,8 @@
 //!   gradients in one pass;
 //! - [`power_sums`]: sums of powers of differences between rows;
 //! - [`unit_rows`], [`gram`], [`log_sum_exp_rows`], [`bounded_sum`], [`safe_root`] and [`softplus`]: what losses do with matrices of
-//!   distances, one pass forward and one backward each.
+//!   distances, one pass forward and one backward each;
+//! - [`gelu`] and [`silu`]: smooth activations, likewise.
 //!
 //! They apply to `f32` tensors on a Flex device, with or without autodiff. Every other data type and device takes plain
 //! Burn operations, as does everything after [`set_implementation`]`(`[`Implementation::Stock`]`)`. Gradients are first
@@ -62,5 +63,5 @@ pub use options::{Activation, Conv2dOptions, Implementation, MaxPool2dOptions, i
 pub use pooling::max_pool2d;
 pub use power_sums::power_sums;
 pub use residual::{add, scale_shift_add};
-pub use rows::{bounded_sum, gram, log_sum_exp_rows, safe_root, softplus, unit_rows};
+pub use rows::{bounded_sum, gelu, gram, log_sum_exp_rows, safe_root, silu, softplus, unit_rows};
 pub use update::{AdamWStep, adamw_update, moving_average, squared_sum};

@@ -136,7 +136,17 @@ fn parameter_counts_are_the_published_ones() {
         ("resnet18", 11_689_512 - classifier(512)),
         ("resnet34", 21_797_672 - classifier(512)),
         ("resnet50", 25_557_032 - classifier(2048)),
+        ("resnet101", 44_549_160 - classifier(2048)),
         ("mobilenet-v2", 3_504_872 - classifier(1280)),
+        ("efficientnet-b0", 5_288_548 - classifier(1280)),
+        ("convnext-tiny", 28_589_128 - classifier(768)),
+        ("vit-b16", 86_567_656 - classifier(768)),
+        // timm's DeiT-S, less its classifier; its ViT-S/14 of DINOv2 has none.
+        ("vit-s16", 22_050_664 - classifier(384)),
+        ("dinov2-s14", 22_056_192),
+        ("googlenet", 6_624_904 - classifier(1024)),
+        // pretrained-models.pytorch's BNInception.
+        ("bn-inception", 11_295_240 - classifier(1024)),
         ("squeezenet1.1", 1_235_496 - classifier(512)),
         ("resnet20-cifar", 269_722 - 650),
         ("conv4", 64 * 27 + 3 * 64 * 576 + 4 * 128),
@@ -165,6 +175,10 @@ fn multiply_adds_are_the_published_ones() {
         ("resnet18", 224, 512_000, 1.814e9),
         ("resnet50", 224, 2_048_000, 4.089e9),
         ("mobilenet-v2", 224, 1_280_000, 0.301e9),
+        ("resnet101", 224, 2_048_000, 7.801e9),
+        ("efficientnet-b0", 224, 1_280_000, 0.386e9),
+        ("googlenet", 224, 1_024_000, 1.498e9),
+        ("convnext-tiny", 224, 768_000, 4.456e9),
         ("convnet", 64, 0, f64::from(convnet)),
     ] {
         let config = ModelConfig {

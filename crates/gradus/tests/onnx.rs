@@ -107,7 +107,7 @@ fn every_backbone_computes_the_same() {
     for info in BACKBONES {
         agrees(
             &small(BackboneConfig::by_name(info.name).unwrap()),
-            info.minimum_size.max(64),
+            info.minimum_size.max(64).next_multiple_of(info.size_step),
             17,
         );
     }

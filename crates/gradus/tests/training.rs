@@ -196,6 +196,31 @@ fn checkpointed_gradients_leave_batch_normalisation_as_it_is() {
 }
 
 #[test]
+fn checkpointed_gradients_pass_tokens_and_what_follows_pooling() {
+    for backbone in ["model.backbone.vit-s16={}", "model.backbone.convnext-tiny={}"] {
+        let with = |last: &str| {
+            train(
+                "proxy-anchor",
+                &[
+                    "optimizer.rule.sgd={}",
+                    "train.epochs=1",
+                    "train.max-batches=1",
+                    backbone,
+                    last,
+                ],
+            )
+        };
+        let (whole, none) = (with("train.workers=1"), with("train.epochs=0"));
+        let moved = largest_difference(&whole, &none);
+        let difference = largest_difference(&whole, &with("train.gradient-checkpointing=true"));
+        assert!(
+            moved > 0.0 && difference < 1e-4 * moved,
+            "{backbone}: {difference} of {moved}"
+        );
+    }
+}
+
+#[test]
 fn workers_have_batch_statistics_of_their_own_and_resume() {
     let (one, three) = (train("proxy-anchor", &[]), train("proxy-anchor", &["train.workers=3"]));
     assert!(largest_difference(&one, &three) > 0.0);

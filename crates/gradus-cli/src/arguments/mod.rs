@@ -8,6 +8,7 @@ mod export;
 mod index;
 mod pages;
 mod shell;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use export::{Export, ExportFormat, PreprocessWhere};
 pub(crate) use index::*;
 pub(crate) use pages::*;
 pub(crate) use shell::*;
+pub(crate) use weights::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     List(List),
     /// Show or check a configuration
     Config(ConfigCommand),
+    /// Check files of pretrained weights, and write a run's trunk for other libraries
+    Weights(WeightsCommand),
     /// Check this machine: devices, kernels, memory
     Doctor(Doctor),
     /// Measure how long parts of gradus take here, and how much memory

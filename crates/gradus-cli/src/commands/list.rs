@@ -16,6 +16,8 @@ struct Entry {
     about: String,
     paper: String,
     defaults: Value,
+    /// What only this kind of part has, under its own keys.
+    more: serde_json::Map<String, Value>,
 }
 
 pub(crate) fn run(arguments: &List) -> Outcome {
@@ -37,7 +39,14 @@ pub(crate) fn run(arguments: &List) -> Outcome {
     if arguments.json {
         let entries: Vec<Value> = entries
             .into_iter()
-            .map(|entry| json!({"name": entry.name, "about": entry.about, "paper": entry.paper, "defaults": entry.defaults}))
+            .map(|entry| {
+                let mut value =
+                    json!({"name": entry.name, "about": entry.about, "paper": entry.paper, "defaults": entry.defaults});
+                if let Value::Object(fields) = &mut value {
+                    fields.extend(entry.more);
+                }
+                value
+            })
             .collect();
         return output::json(&json!({ what: entries }));
     }
@@ -55,6 +64,22 @@ pub(crate) fn run(arguments: &List) -> Outcome {
             let pairs: Vec<String> = defaults.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             lines.push(format!("    {}", pairs.join(", ")));
         }
+        for weights in entry
+            .more
+            .get("weights")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let text = |key: &str| weights.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            lines.push(format!(
+                "    weights: {} ({}; names: {}; {})",
+                text("address"),
+                text("about"),
+                text("family"),
+                text("licence")
+            ));
+        }
     }
     output::text(&lines.join("\n"))
 }
@@ -65,6 +90,7 @@ fn entry(name: &str, about: &str, paper: String, defaults: Value) -> Entry {
         about: about.to_owned(),
         paper,
         defaults,
+        more: serde_json::Map::new(),
     }
 }
 
@@ -86,8 +112,14 @@ fn backbones() -> Vec<Entry> {
         .iter()
         .map(|backbone| {
             let about = format!(
-                "{} features; images of {} px usual, {} px at least",
-                backbone.feature_width, backbone.default_size, backbone.minimum_size
+                "{} features; images of {} px usual, {} px at least{}",
+                backbone.feature_width,
+                backbone.default_size,
+                backbone.minimum_size,
+                match backbone.size_step {
+                    1 => String::new(),
+                    step => format!(", a multiple of {step}"),
+                }
             );
             let options = models::BackboneConfig::by_name(backbone.name)
                 .ok()
@@ -96,7 +128,20 @@ fn backbones() -> Vec<Entry> {
             let defaults = options
                 .and_then(|value| value.get(backbone.name).cloned())
                 .unwrap_or(Value::Null);
-            entry(backbone.name, &about, backbone.paper.to_owned(), defaults)
+            let (mean, deviation) = backbone.normalisation;
+            let more = [
+                ("default_size", json!(backbone.default_size)),
+                ("minimum_size", json!(backbone.minimum_size)),
+                ("size_step", json!(backbone.size_step)),
+                ("features", json!(backbone.feature_width)),
+                ("normalisation", json!({ "mean": mean, "std": deviation })),
+                ("families", json!(backbone.families)),
+                ("weights", json!(backbone.weights)),
+            ];
+            Entry {
+                more: more.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
+                ..entry(backbone.name, &about, backbone.paper.to_owned(), defaults)
+            }
         })
         .collect()
 }

@@ -27,3 +27,4 @@ pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod trained;
+pub(crate) mod weights;

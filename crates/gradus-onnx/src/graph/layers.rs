@@ -155,6 +155,12 @@ impl Graph {
         self.apply("Concat", &names, &[("axis", Integer(1))], &shape)
     }
 
+    /// The channels of a map in another order.
+    pub fn reorder_channels(&mut self, x: Value, order: &[usize]) -> Value {
+        let order = self.indices(&wide(order));
+        self.apply("Gather", &[&x.name, &order], &[("axis", Integer(1))], &x.shape)
+    }
+
     /// Zero channels before and behind those of a map.
     pub fn pad_channels(&mut self, x: Value, before: usize, behind: usize) -> Value {
         let mut shape = x.shape.clone();

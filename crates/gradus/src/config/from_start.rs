@@ -6,7 +6,7 @@ use super::{Config, ConfigError, Overlay, TeacherKind};
 use crate::models;
 
 /// Resolves the layers. What the network starts from decides three defaults, unless the layers say otherwise: pretrained
-/// weights bring the normalisation their file asks for, and frozen batch-norm statistics (small batches of few classes
+/// weights bring the normalisation that their file or their backbone asks for, and frozen batch-norm statistics (small batches of few classes
 /// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead; and a
 /// head that trains alone, on features that stay, takes higher rates.
 ///
@@ -38,13 +38,12 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
         origin: "model.weights".to_owned(),
         problem: error.to_string(),
     })?;
-    if let Some((mean, deviation)) = info.normalisation {
-        for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {
-            layers.insert(
-                key,
-                Value::Array(values.iter().map(|&value| Value::Float(f64::from(value))).collect()),
-            );
-        }
+    let (mean, deviation) = info.normalisation.unwrap_or(config.model.backbone.info().normalisation);
+    for (key, values) in [("transform.mean", mean), ("transform.std", deviation)] {
+        layers.insert(
+            key,
+            Value::Array(values.iter().map(|&value| Value::Float(f64::from(value))).collect()),
+        );
     }
     layers.resolve()
 }

@@ -503,6 +503,13 @@ impl Config {
             return Err("evaluation.recall contains 0: expected numbers of at least 1".to_owned());
         }
         self.model.validate().map_err(|error| error.to_string())?;
+        if self.model.vectors.is_none() {
+            let size = self.transform.size;
+            self.model
+                .backbone
+                .check_size(size)
+                .map_err(|error| error.to_string())?;
+        }
         self.loss.validate()?;
         self.loss.validate_reduces()?;
         self.validate_composition()?;

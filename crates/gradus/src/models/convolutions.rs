@@ -51,7 +51,8 @@ pub(super) fn tell(convolution: impl FnOnce() -> Convolution) {
     });
 }
 
-/// The convolutions of a network for images of a size, first to last.
+/// The convolutions of a network for images of a size, first to last. Linear layers over positions and tokens count as convolutions
+/// of 1x1 pixels; the products inside self-attention are none.
 ///
 /// ```
 /// use gradus::models::{BackboneConfig, ModelConfig, convolutions};

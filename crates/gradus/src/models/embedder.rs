@@ -127,6 +127,13 @@ impl ModelConfig {
                 );
             }
         }
+        if self.vectors.is_none() && self.pooling != Pooling::Average && !self.backbone.has_map() {
+            return refuse(format!(
+                "The backbone `{}` ends in its class token, so that `model.pooling` has nothing to pool. Leave `model.pooling` at \
+                 \"average\", or set the backbone's `output` to \"patch-tokens\".",
+                self.backbone.info().name
+            ));
+        }
         if self.freeze_trunk && self.trainable_blocks.is_some_and(|blocks| blocks > 0) {
             return refuse(
                 "`model.freeze-trunk` trains no block of the trunk, but `model.trainable-blocks` asks for some: remove \
@@ -147,6 +154,7 @@ impl ModelConfig {
             seed,
             device,
             freeze_batch_norm: self.freeze_batch_norm,
+            blank: self.weights.is_some(),
         };
         if let Some(width) = self.vectors {
             return Ok(Embedder {
@@ -227,7 +235,7 @@ impl Embedder {
     /// # Shapes
     /// Images `[batch, 3, height, width]`; maps `[batch, channels, height, width]`.
     pub(crate) fn block_inputs(&self, images: Tensor<4>) -> (Vec<Tensor<4>>, Tensor<4>) {
-        let trunk = self.trunk().valid();
+        let trunk = self.present_trunk().valid();
         let images = images.without_autodiff();
         let mut map = trunk.forward(images, 0..self.frozen_blocks, Mode::Evaluate);
         let mut inputs = Vec::with_capacity(self.trainable_blocks());
@@ -240,15 +248,19 @@ impl Embedder {
 
     /// One block of the trunk, as training computes it.
     pub(crate) fn trained_block(&self, block: usize, map: Tensor<4>) -> Tensor<4> {
-        self.trunk().forward(map, block..block + 1, Mode::Train)
+        self.present_trunk().forward(map, block..block + 1, Mode::Train)
     }
 
     /// The features of the trunk's last map.
     pub(crate) fn pooled_features(&self, map: Tensor<4>) -> Tensor<2> {
         let pooled = if self.frozen_blocks >= self.blocks() {
-            self.pooling.valid().forward(map.without_autodiff())
+            self.pool(
+                &self.pooling.valid(),
+                &self.present_trunk().valid(),
+                map.without_autodiff(),
+            )
         } else {
-            self.pooling.forward(map)
+            self.pool(&self.pooling, self.present_trunk(), map)
         };
         if self.normalise_features {
             normalize(pooled)
@@ -260,17 +272,35 @@ impl Embedder {
     fn pooled(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         let blocks = self.blocks();
         if self.frozen_blocks == 0 {
-            return self.pooling.forward(self.trunk().forward(images, 0..blocks, mode));
+            let map = self.present_trunk().forward(images, 0..blocks, mode);
+            return self.pool(&self.pooling, self.present_trunk(), map);
         }
-        let frozen = self.trunk().valid();
+        let frozen = self.present_trunk().valid();
         let map = frozen.forward(images.without_autodiff(), 0..self.frozen_blocks, Mode::Evaluate);
         if self.frozen_blocks >= blocks {
-            return self.pooling.valid().forward(map);
+            return self.pool(&self.pooling.valid(), &frozen, map);
         }
         // Back among tracked tensors, but as a leaf that needs no gradient.
         let map = if self.is_tracked() { map.autodiff() } else { map };
-        self.pooling
-            .forward(self.trunk().forward(map, self.frozen_blocks..blocks, mode))
+        let map = self.present_trunk().forward(map, self.frozen_blocks..blocks, mode);
+        self.pool(&self.pooling, self.present_trunk(), map)
+    }
+
+    /// The pooled map, `[batch, features]`, each place of it as the trunk wants pooled features.
+    fn pool(&self, pooling: &PoolingLayer, trunk: &Trunk, map: Tensor<4>) -> Tensor<2> {
+        let [batch, channels, ..] = map.dims();
+        let pooled = pooling.forward(map);
+        match pooling.kind().features_per_channel() {
+            1 => trunk.backbone().after_pooling(pooled),
+            places => {
+                let by_place: Tensor<3> = pooled.reshape([batch, channels, places]).swap_dims(1, 2);
+                let rows = trunk
+                    .backbone()
+                    .after_pooling(by_place.reshape([batch * places, channels]));
+                let by_channel: Tensor<3> = rows.reshape([batch, places, channels]).swap_dims(1, 2);
+                by_channel.reshape([batch, channels * places])
+            }
+        }
     }
 
     /// The trunk's last feature map in evaluation mode, averaged to at most `grid` x `grid` positions and flattened: unlike
@@ -281,7 +311,7 @@ impl Embedder {
     #[must_use]
     pub fn spatial_features(&self, images: Tensor<4>, grid: usize) -> Tensor<2> {
         let map = self
-            .trunk()
+            .present_trunk()
             .valid()
             .forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
         let [_, _, height, width] = map.dims();
@@ -320,7 +350,18 @@ impl Embedder {
                 graph.begin_trunk();
                 let map = trunk.backbone().graph(graph, input);
                 graph.end_trunk();
-                self.pooling.graph(graph, map)
+                let channels = map.shape()[0];
+                let pooled = self.pooling.graph(graph, map);
+                match self.pooling.kind().features_per_channel() {
+                    1 => trunk.backbone().graph_after_pooling(graph, pooled),
+                    places => {
+                        let by_channel = graph.reshape(pooled, &[channels, places]);
+                        let by_place = graph.transpose(by_channel, &[1, 0]);
+                        let rows = trunk.backbone().graph_after_pooling(graph, by_place);
+                        let by_channel = graph.transpose(rows, &[1, 0]);
+                        graph.flatten(by_channel)
+                    }
+                }
             }
             None => input,
         };
@@ -368,6 +409,12 @@ impl Embedder {
         self.blocks
     }
 
+    /// The trunk; none where the network is a head on given vectors.
+    #[must_use]
+    pub fn trunk(&self) -> Option<&Trunk> {
+        self.trunk.as_ref()
+    }
+
     /// The network without its trunk, and the trunk. What is left embeds pooled features only; walking over it costs next to
     /// nothing, which is most of a step of a linear head.
     pub(crate) fn take_trunk(mut self) -> (Self, Option<Trunk>) {
@@ -385,7 +432,7 @@ impl Embedder {
 
     /// Only a trainer takes a trunk out, and then shows the network pooled features; without a trunk there are vectors
     /// ([`Images::new`](crate::train::embed::Images::new) refuses images).
-    fn trunk(&self) -> &Trunk {
+    fn present_trunk(&self) -> &Trunk {
         self.trunk
             .as_ref()
             .expect("images are given to a network whose trunk was taken out")

@@ -1,11 +1,13 @@
 //! The embedding head: from pooled features to unit vectors.
 
-use gradus_kernels::linear;
+use gradus_kernels::{Conv2dOptions, linear};
 use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use super::convolutions::{self, Convolution};
 use super::graph::numbers;
+use super::layers::Builder;
 use crate::initial;
 use crate::numerics::normalize;
 use crate::tensor::{Device, Module, Param, Tensor, TensorData, activation::relu};
@@ -50,6 +52,14 @@ impl Linear {
         }
     }
 
+    /// Weights normal, bias 0: how transformers start.
+    pub(crate) fn normal(name: &str, input: usize, output: usize, deviation: f64, builder: &Builder<'_>) -> Self {
+        Self {
+            weight: builder.normal([output, input], deviation, &format!("{name}.weight")),
+            bias: initial::constant([output], 0.0, builder.device),
+        }
+    }
+
     /// The map to zero, trained away from there.
     fn zero(input: usize, output: usize, device: &Device) -> Self {
         let zeros = |count: usize| vec![0.0_f32; count];
@@ -66,7 +76,22 @@ impl Linear {
         linear(x, self.weight.val(), self.bias.val())
     }
 
-    fn graph(&self, graph: &mut Graph, x: Value) -> Value {
+    /// The same at every position of a map or every token, where it is a convolution of 1x1 pixels and counts as one.
+    pub(crate) fn forward_positions(&self, x: Tensor<2>) -> Tensor<2> {
+        let [positions, input] = x.dims();
+        convolutions::tell(|| Convolution {
+            input,
+            output: self.bias.dims()[0],
+            kernel: 1,
+            size: [positions, 1],
+            output_size: [positions, 1],
+            options: Conv2dOptions::default(),
+        });
+        self.forward(x)
+    }
+
+    /// The layer as ONNX operators, on the last axis.
+    pub(crate) fn graph(&self, graph: &mut Graph, x: Value) -> Value {
         graph.linear(x, &numbers(self.weight.val()), Some(&numbers(self.bias.val())))
     }
 }

@@ -29,12 +29,14 @@ pub enum Zeros {
 }
 
 /// How the weights of a convolution are drawn. He et al., "Delving Deep into Rectifiers", 2015.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initial {
     /// Normal with variance `2 / (output channels * kernel area)` (torchvision's ResNet and MobileNetV2).
     FanOut,
     /// Uniform with variance `2 / (input channels * kernel area)` (torchvision's SqueezeNet).
     FanIn,
+    /// Normal with this standard deviation (torchvision's GoogLeNet: 0.01; ConvNeXt and vision transformers: 0.02).
+    Deviation(f64),
 }
 
 /// What makes one convolution different from another.
@@ -90,9 +92,20 @@ pub struct Builder<'a> {
     pub device: &'a Device,
     /// Whether batch normalisation always uses its running statistics.
     pub freeze_batch_norm: bool,
+    /// Whether nothing is drawn, because all parameters are about to be read from a file: they are 0 until then.
+    pub blank: bool,
 }
 
 impl Builder<'_> {
+    /// A parameter of independent normal values; `name` decides the draws together with the seed.
+    #[must_use]
+    pub fn normal<const D: usize>(&self, shape: [usize; D], deviation: f64, name: &str) -> Param<Tensor<D>> {
+        if self.blank {
+            return initial::constant(shape, 0.0, self.device);
+        }
+        initial::normal(shape, deviation, self.seed, name, self.device)
+    }
+
     /// A convolution; `name` is its dotted path and decides its initial weights together with the seed.
     #[must_use]
     pub fn conv(&self, name: &str, spec: ConvSpec) -> Conv2d {
@@ -107,13 +120,9 @@ impl Builder<'_> {
         let area = (kernel * kernel) as f64;
         let name = format!("{name}.weight");
         let weight = match spec.initial {
-            Initial::FanOut => initial::normal(
-                shape,
-                (2.0 / (output as f64 * area)).sqrt(),
-                self.seed,
-                &name,
-                self.device,
-            ),
+            Initial::FanOut => self.normal(shape, (2.0 / (output as f64 * area)).sqrt(), &name),
+            Initial::Deviation(deviation) => self.normal(shape, deviation, &name),
+            Initial::FanIn if self.blank => initial::constant(shape, 0.0, self.device),
             Initial::FanIn => {
                 let bound = (6.0 / ((input / groups) as f64 * area)).sqrt();
                 initial::uniform(shape, bound, self.seed, &name, self.device)
@@ -132,6 +141,12 @@ impl Builder<'_> {
     /// A batch normalisation of weight 1 and bias 0.
     #[must_use]
     pub fn norm(&self, channels: usize) -> BatchNorm {
+        self.norm_with(channels, BatchNorm::EPSILON)
+    }
+
+    /// A batch normalisation that adds another number to the variance than PyTorch's default, 1e-5.
+    #[must_use]
+    pub fn norm_with(&self, channels: usize, epsilon: f64) -> BatchNorm {
         let device = self.device.clone().without_autodiff();
         BatchNorm {
             weight: initial::constant([channels], 1.0, self.device),
@@ -139,15 +154,22 @@ impl Builder<'_> {
             running_mean: RunningStatistic::new(Tensor::zeros([channels], &device)),
             running_var: RunningStatistic::new(Tensor::ones([channels], &device)),
             frozen: self.freeze_batch_norm,
+            epsilon,
         }
     }
 
     /// A convolution followed by batch normalisation.
     #[must_use]
     pub fn conv_norm(&self, name: &str, spec: ConvSpec) -> ConvNorm {
+        self.conv_norm_with(name, spec, BatchNorm::EPSILON)
+    }
+
+    /// The same with another number added to the variance.
+    #[must_use]
+    pub fn conv_norm_with(&self, name: &str, spec: ConvSpec, epsilon: f64) -> ConvNorm {
         ConvNorm {
             conv: self.conv(&format!("{name}.conv"), spec),
-            norm: self.norm(spec.output),
+            norm: self.norm_with(spec.output, epsilon),
         }
     }
 }
@@ -218,7 +240,7 @@ impl Conv2d {
 /// Batch normalisation of image channels, with the activation behind it in the same pass.
 /// Ioffe and Szegedy, "Batch Normalization", 2015.
 ///
-/// `activation((x - mean) / sqrt(variance + 1e-5) * weight + bias)`. In training, mean and biased variance are those of
+/// `activation((x - mean) / sqrt(variance + epsilon) * weight + bias)`, epsilon 1e-5 unless the network has another. In training, mean and biased variance are those of
 /// the batch, and the running ones move a tenth of the way to the batch's mean and unbiased variance (PyTorch's
 /// defaults). In evaluation, or frozen, the running ones are used; weight and bias are trained all the same, unless
 /// [`Embedder::with_fixed_scales`](super::Embedder::with_fixed_scales) is asked for.
@@ -232,6 +254,7 @@ pub struct BatchNorm {
     running_mean: RunningStatistic,
     running_var: RunningStatistic,
     frozen: bool,
+    epsilon: f64,
 }
 
 impl BatchNorm {
@@ -281,7 +304,7 @@ impl BatchNorm {
 
     /// Scale and shift `[channels]` that normalise by the running statistics.
     fn running_coefficients(&self) -> (Tensor<1>, Tensor<1>) {
-        let scale = self.weight.val() * self.running_var.value().add_scalar(Self::EPSILON).sqrt().recip();
+        let scale = self.weight.val() * self.running_var.value().add_scalar(self.epsilon).sqrt().recip();
         let shift = self.bias.val() - scale.clone() * self.running_mean.value();
         (scale, shift)
     }
@@ -291,7 +314,7 @@ impl BatchNorm {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         let [batch, _, height, width] = x.dims();
         let count = (batch * height * width) as f64;
-        let (normalised, mean, variance) = batch_norm(x, weight, bias, Self::EPSILON, activation);
+        let (normalised, mean, variance) = batch_norm(x, weight, bias, self.epsilon, activation);
         self.running_mean.update(mean, Self::MOMENTUM);
         // One value has no unbiased variance: the biased one, 0, stands in rather than a division by 0.
         self.running_var

@@ -12,17 +12,21 @@
 //! # Ok::<(), gradus::models::ModelError>(())
 //! ```
 
+pub mod activations;
 pub mod backbones;
 pub mod convolutions;
 pub mod embedder;
 pub mod graph;
 pub mod head;
+pub mod layer_norm;
 pub mod layers;
 pub mod pooling;
+pub mod positions;
 pub mod running;
+pub mod transformer;
 pub mod weights;
 
-pub use backbones::{BACKBONES, BackboneConfig, BackboneInfo, IMAGENET_NORMALISATION, Normalisation};
+pub use backbones::{BACKBONES, BackboneConfig, BackboneInfo, Family, IMAGENET_NORMALISATION, Normalisation, Weights};
 pub use convolutions::{Convolution, convolutions};
 pub use embedder::{Embedder, HeadStart, ModelConfig};
 pub use head::{Head, HeadConfig};

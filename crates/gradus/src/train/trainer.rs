@@ -195,7 +195,15 @@ impl<'a> Trainer<'a> {
         if principal || class_means {
             let what = "features of the training images";
             let features = self.embed_training(&model.embedder, Output::Features, what, observer)?;
-            if principal {
+            let width = model.embedder.dim();
+            if principal && width > features.dim {
+                // The default width is that of photographs; a small trunk has fewer features, and no fewer wishes.
+                let message = format!(
+                    "model.width = {width} is more than the {} features of the trunk have principal components: the head starts at random",
+                    features.dim
+                );
+                observer.on(&Event::Warning { message });
+            } else if principal {
                 model = start::principal_head(model, &features)?;
             }
             if class_means {

@@ -62,6 +62,7 @@ pub(crate) fn run(arguments: &BenchKernels) -> Outcome {
                 info.minimum_size
             )));
         }
+        backbone.check_size(size)?;
         works.push((name.to_owned(), backbone, size, batch));
     }
     let threads = use_threads(arguments.threads).map_err(|error| Failure::new(format!("--threads: {error}")))?;

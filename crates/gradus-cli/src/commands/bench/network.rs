@@ -39,6 +39,7 @@ impl Network {
                 arguments.model
             )));
         }
+        backbone.check_size(size)?;
         let threads = use_threads(arguments.threads).map_err(|error| Failure::new(format!("--threads: {error}")))?;
         set_implementation(match arguments.kernels {
             Kernels::Own => Implementation::Own,

@@ -35,8 +35,10 @@ pub(super) struct Wanted<'a> {
 
 /// Why an address did not give the file.
 enum Problem {
-    /// Another address may.
+    /// Asking again may, or another address.
     Address(String),
+    /// Another address may.
+    Refused(String),
     /// Nothing will: the disk is full, say.
     Here(Failure),
 }
@@ -76,7 +78,9 @@ impl Downloader {
             match self.from(address, wanted) {
                 Ok(()) => return Ok(true),
                 Err(Problem::Here(failure)) => return Err(failure),
-                Err(Problem::Address(problem)) => problems.push(format!("{address}: {problem}")),
+                Err(Problem::Address(problem) | Problem::Refused(problem)) => {
+                    problems.push(format!("{address}: {problem}"))
+                }
             }
         }
         Err(Failure::new(format!(
@@ -99,7 +103,7 @@ impl Downloader {
             let before = length(&part);
             match self.go_on(address, &part, wanted.size, &bar) {
                 Ok(()) => break,
-                Err(Problem::Here(failure)) => return Err(Problem::Here(failure)),
+                Err(problem @ (Problem::Here(_) | Problem::Refused(_))) => return Err(problem),
                 Err(Problem::Address(problem)) => {
                     if length(&part) > before {
                         (tries, wait) = (0, FIRST_WAIT);
@@ -163,6 +167,7 @@ impl Downloader {
                 let _ = std::fs::remove_file(part);
                 return Err(Problem::Address("what was there of it is longer than the file".into()));
             }
+            status if status.is_client_error() => return Err(Problem::Refused(format!("the server answers {status}"))),
             status => return Err(Problem::Address(format!("the server answers {status}"))),
         }
         let announced = response

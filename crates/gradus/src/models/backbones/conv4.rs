@@ -4,7 +4,7 @@ use gradus_kernels::{Activation, MaxPool2dOptions, max_pool2d};
 use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
+use super::{Backbone, BackboneInfo, BackboneOptions, IMAGENET_NORMALISATION, Refused};
 use crate::models::layers::{Builder, ConvNorm, ConvSpec, Mode};
 use crate::tensor::{Module, Tensor};
 
@@ -14,8 +14,11 @@ pub const INFO: BackboneInfo = BackboneInfo {
     paper: "Snell et al., Prototypical Networks for Few-shot Learning, 2017",
     default_size: 64,
     minimum_size: 16,
+    size_step: 1,
     feature_width: 64,
     normalisation: IMAGENET_NORMALISATION,
+    families: &[],
+    weights: &[],
 };
 
 /// Options of [`Conv4`].
@@ -29,6 +32,15 @@ pub struct Conv4Config {
 impl Default for Conv4Config {
     fn default() -> Self {
         Self { channels: 64 }
+    }
+}
+
+impl BackboneOptions for Conv4Config {
+    fn check(&self, _info: &BackboneInfo) -> Result<(), Refused> {
+        if (8..=1024).contains(&self.channels) {
+            return Ok(());
+        }
+        Err(Refused::new("channels", "from 8 to 1024", self.channels))
     }
 }
 

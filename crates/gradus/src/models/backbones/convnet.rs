@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackboneInfo, IMAGENET_NORMALISATION};
+use super::{BackboneInfo, BackboneOptions, IMAGENET_NORMALISATION, Refused};
 
 /// Its line in the registry.
 pub const INFO: BackboneInfo = BackboneInfo {
@@ -12,8 +12,11 @@ pub const INFO: BackboneInfo = BackboneInfo {
     paper: "the blocks of conv4 (Snell et al., 2017), channels doubled from block to block as in VGG (Simonyan and Zisserman, 2014)",
     default_size: 64,
     minimum_size: 16,
+    size_step: 1,
     feature_width: 256,
     normalisation: IMAGENET_NORMALISATION,
+    families: &[],
+    weights: &[],
 };
 
 /// Options of the network.
@@ -27,6 +30,15 @@ pub struct ConvnetConfig {
 impl Default for ConvnetConfig {
     fn default() -> Self {
         Self { channels: 32 }
+    }
+}
+
+impl BackboneOptions for ConvnetConfig {
+    fn check(&self, _info: &BackboneInfo) -> Result<(), Refused> {
+        if (8..=256).contains(&self.channels) {
+            return Ok(());
+        }
+        Err(Refused::new("channels", "from 8 to 256", self.channels))
     }
 }
 

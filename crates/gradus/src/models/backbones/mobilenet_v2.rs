@@ -4,7 +4,7 @@ use gradus_kernels::Activation;
 use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
+use super::{Backbone, BackboneInfo, BackboneOptions, Family, IMAGENET_NORMALISATION, Refused, Weights};
 use crate::models::layers::{Builder, ConvNorm, ConvSpec, Mode, Zeros};
 use crate::tensor::{Module, Tensor};
 
@@ -14,8 +14,24 @@ pub const INFO: BackboneInfo = BackboneInfo {
     paper: "Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 2018",
     default_size: 224,
     minimum_size: 32,
+    size_step: 1,
     feature_width: 1280,
     normalisation: IMAGENET_NORMALISATION,
+    families: &[Family::Torchvision, Family::Timm],
+    weights: &[
+        Weights {
+            address: "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
+            family: Family::Torchvision,
+            licence: "BSD-3-Clause (torchvision)",
+            about: "ImageNet-1k, first recipe",
+        },
+        Weights {
+            address: "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
+            family: Family::Torchvision,
+            licence: "BSD-3-Clause (torchvision)",
+            about: "ImageNet-1k, second recipe",
+        },
+    ],
 };
 
 /// Which side of an image gets the zeros of a convolution of stride 2.
@@ -46,6 +62,19 @@ impl Default for MobilenetV2Config {
             width_multiplier: 1.0,
             padding: Padding::Torchvision,
         }
+    }
+}
+
+impl BackboneOptions for MobilenetV2Config {
+    fn check(&self, _info: &BackboneInfo) -> Result<(), Refused> {
+        if (0.05..=4.0).contains(&self.width_multiplier) {
+            return Ok(());
+        }
+        Err(Refused::new(
+            "width-multiplier",
+            "from 0.05 to 4",
+            self.width_multiplier,
+        ))
     }
 }
 
@@ -297,6 +326,7 @@ mod tests {
             seed: 0,
             device: &device,
             freeze_batch_norm: false,
+            blank: false,
         };
         let config = MobilenetV2Config {
             width_multiplier: 0.1,

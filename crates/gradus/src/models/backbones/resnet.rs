@@ -1,37 +1,92 @@
-//! Residual networks: ResNet-18, -34 and -50 for ImageNet, ResNet-20 for CIFAR.
+//! Residual networks: ResNet-18, -34, -50 and -101 for ImageNet, ResNet-20 for CIFAR.
 
 use gradus_kernels::{Activation, MaxPool2dOptions, max_pool2d};
 use gradus_onnx::{Graph, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
+use super::{Backbone, BackboneInfo, BackboneOptions, Family, IMAGENET_NORMALISATION, Refused, Weights};
 use crate::models::layers::{BatchNorm, Builder, Conv2d, ConvNorm, ConvSpec, Mode};
 use crate::tensor::{Module, Tensor};
 
 const PAPER: &str = "He et al., Deep Residual Learning for Image Recognition, 2015";
 
-const fn info(name: &'static str, feature_width: usize) -> BackboneInfo {
+const fn info(name: &'static str, feature_width: usize, weights: &'static [Weights]) -> BackboneInfo {
     BackboneInfo {
         name,
         paper: PAPER,
         default_size: 224,
         minimum_size: 32,
+        size_step: 1,
         feature_width,
         normalisation: IMAGENET_NORMALISATION,
+        families: &[Family::Torchvision, Family::Timm],
+        weights,
     }
 }
 
+const fn torchvision(address: &'static str, about: &'static str) -> Weights {
+    Weights {
+        address,
+        family: Family::Torchvision,
+        licence: "BSD-3-Clause (torchvision)",
+        about,
+    }
+}
+
+const FIRST: &str = "ImageNet-1k, first recipe";
+const SECOND: &str = "ImageNet-1k, second recipe";
+
 /// ResNet-18's line in the registry.
-pub const RESNET18: BackboneInfo = info("resnet18", 512);
+pub const RESNET18: BackboneInfo = info(
+    "resnet18",
+    512,
+    &[torchvision(
+        "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        "ImageNet-1k",
+    )],
+);
 /// ResNet-34's line in the registry.
-pub const RESNET34: BackboneInfo = info("resnet34", 512);
+pub const RESNET34: BackboneInfo = info(
+    "resnet34",
+    512,
+    &[torchvision(
+        "https://download.pytorch.org/models/resnet34-b627a593.pth",
+        "ImageNet-1k",
+    )],
+);
 /// ResNet-50's line in the registry.
-pub const RESNET50: BackboneInfo = info("resnet50", 2048);
+pub const RESNET50: BackboneInfo = info(
+    "resnet50",
+    2048,
+    &[
+        torchvision("https://download.pytorch.org/models/resnet50-0676ba61.pth", FIRST),
+        torchvision("https://download.pytorch.org/models/resnet50-11ad3fa6.pth", SECOND),
+    ],
+);
+/// ResNet-101's line in the registry.
+pub const RESNET101: BackboneInfo = info(
+    "resnet101",
+    2048,
+    &[
+        torchvision("https://download.pytorch.org/models/resnet101-63fe2227.pth", FIRST),
+        torchvision("https://download.pytorch.org/models/resnet101-cd907fc2.pth", SECOND),
+    ],
+);
 /// The CIFAR ResNet-20's line in the registry.
 pub const RESNET20_CIFAR: BackboneInfo = BackboneInfo {
     default_size: 32,
     minimum_size: 8,
-    ..info("resnet20-cifar", 64)
+    families: &[Family::Authors],
+    ..info(
+        "resnet20-cifar",
+        64,
+        &[Weights {
+            address: "https://github.com/akamaster/pytorch_resnet_cifar10/blob/master/pretrained_models/resnet20-12fca82f.th",
+            family: Family::Authors,
+            licence: "BSD-2-Clause (akamaster/pytorch_resnet_cifar10)",
+            about: "CIFAR-10",
+        }],
+    )
 };
 
 /// Options of the ImageNet networks.
@@ -45,6 +100,15 @@ pub struct ResnetConfig {
 impl Default for ResnetConfig {
     fn default() -> Self {
         Self { stages: 4 }
+    }
+}
+
+impl BackboneOptions for ResnetConfig {
+    fn check(&self, _info: &BackboneInfo) -> Result<(), Refused> {
+        if (1..=4).contains(&self.stages) {
+            return Ok(());
+        }
+        Err(Refused::new("stages", "from 1 to 4", self.stages))
     }
 }
 
@@ -83,6 +147,11 @@ impl ResnetShape {
         depths: &[3, 4, 6, 3],
         bottleneck: true,
         ..Self::RESNET18
+    };
+    /// ResNet-101.
+    pub const RESNET101: Self = Self {
+        depths: &[3, 4, 23, 3],
+        ..Self::RESNET50
     };
     /// ResNet-20 for 32-pixel images, with parameter-free shortcuts (the paper's option A).
     pub const RESNET20_CIFAR: Self = Self {
@@ -315,12 +384,15 @@ impl Backbone for Resnet {
         None
     }
 
-    // torchvision and timm agree on the names.
+    // torchvision and timm agree on the names; the network for CIFAR has those of its one published set of weights.
     fn file_names(&self, name: &str) -> Vec<String> {
-        vec![
-            name.replace("downsample.conv.", "downsample.0.")
-                .replace("downsample.norm.", "downsample.1."),
-        ]
+        let name = name
+            .replace("downsample.conv.", "downsample.0.")
+            .replace("downsample.norm.", "downsample.1.");
+        match self.stem {
+            Stem::Imagenet => vec![name.clone(), name],
+            Stem::Cifar => vec![name],
+        }
     }
 
     // Stages that the configuration leaves out.

@@ -3,7 +3,7 @@
 use gradus_kernels::{MaxPool2dOptions, max_pool2d};
 use gradus_onnx::{Graph, Value};
 
-use super::{Backbone, BackboneInfo, IMAGENET_NORMALISATION};
+use super::{Backbone, BackboneInfo, Family, IMAGENET_NORMALISATION, Weights};
 use crate::models::layers::{Builder, Conv2d, ConvSpec, Initial, Mode, Zeros};
 use crate::tensor::{Module, Tensor, activation::relu};
 
@@ -13,8 +13,16 @@ pub const INFO: BackboneInfo = BackboneInfo {
     paper: "Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters, 2016",
     default_size: 224,
     minimum_size: 32,
+    size_step: 1,
     feature_width: 512,
     normalisation: IMAGENET_NORMALISATION,
+    families: &[Family::Torchvision],
+    weights: &[Weights {
+        address: "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+        family: Family::Torchvision,
+        licence: "BSD-3-Clause (torchvision)",
+        about: "ImageNet-1k",
+    }],
 };
 
 /// Squeezed and expanded channels of each fire module, and its number among torchvision's `features`.

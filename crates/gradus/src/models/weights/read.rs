@@ -1,14 +1,14 @@
-//! Pretrained weights from the files of other libraries.
+//! Files of weights: what they hold, out of the containers that training scripts wrap them in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use burn::tensor::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
 
-use super::ModelError;
-use super::backbones::{Normalisation, Trunk};
-use crate::state::{NamedArray, load_named_arrays, named_shapes, read_safetensors, summarise};
+use crate::models::ModelError;
+use crate::models::backbones::Normalisation;
+use crate::state::{NamedArray, read_safetensors};
 
 /// What a file of weights says about itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,84 +25,17 @@ pub fn read_info(path: &Path) -> Result<WeightsInfo, ModelError> {
     read_file(path).map(|(_, info)| info)
 }
 
-/// Sets every parameter of a trunk from a file.
-///
-/// Names may be torchvision's, timm's or gradus' own, behind prefixes such as `module.` and `state_dict.`. Classifiers
-/// and counters in the file are ignored.
+/// The arrays of a file, counters left out, and what it says about itself.
 ///
 /// # Errors
-/// If the file is unreadable, or any parameter is missing, left over or of another shape.
-pub fn load_trunk(trunk: Trunk, backbone: &str, path: &Path) -> Result<(Trunk, WeightsInfo), ModelError> {
-    let (arrays, info) = read_file(path)?;
-    let by_name: HashMap<&str, &NamedArray> = arrays.iter().map(|array| (array.name.as_str(), array)).collect();
-    let (mut found, mut used) = (Vec::new(), HashSet::new());
-    let (mut missing, mut other_shape, mut not_finite) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, shape) in named_shapes(&trunk) {
-        let names = trunk.backbone().file_names(&name);
-        let Some(array) = names.iter().chain([&name]).find_map(|name| by_name.get(name.as_str())) else {
-            missing.push(names.into_iter().next().unwrap_or(name));
-            continue;
-        };
-        used.insert(array.name.as_str());
-        if array.shape != shape {
-            other_shape.push(format!("{} is {:?}, expected {shape:?}", array.name, array.shape));
-        } else if array.values.iter().any(|value| !value.is_finite()) {
-            not_finite.push(array.name.clone());
-        }
-        found.push(NamedArray {
-            name,
-            ..(*array).clone()
-        });
-    }
-    let unused: Vec<String> = arrays
-        .iter()
-        .map(|array| &array.name)
-        .filter(|name| !used.contains(name.as_str()) && !is_head(name) && !trunk.backbone().leaves_out(name))
-        .cloned()
-        .collect();
-    let problems: Vec<String> = [
-        ("missing", missing),
-        ("not part of it", unused),
-        ("of another shape", other_shape),
-    ]
-    .into_iter()
-    .filter(|(_, names)| !names.is_empty())
-    .map(|(what, names)| format!("{what}: {}", summarise(&names)))
-    .collect();
-    if !problems.is_empty() {
-        return Err(ModelError::Weights(format!(
-            "The file {} holds the weights of another network than the backbone `{backbone}`, as configured. {}. Choose \
-             the backbone and the options that the file was made for, or another file.",
-            path.display(),
-            problems.join("; ")
-        )));
-    }
-    if !not_finite.is_empty() {
-        return Err(ModelError::Weights(format!(
-            "The file {} holds values that are not finite, in {}. Copy or download it again.",
-            path.display(),
-            summarise(&not_finite)
-        )));
-    }
-    let trunk = load_named_arrays(trunk, &found)
-        .map_err(|problem| ModelError::Weights(format!("The file {} does not fit: {problem}.", path.display())))?;
-    Ok((trunk, info))
-}
-
-/// Whether an array belongs to what sits behind a backbone: a classifier, or gradus' own pooling and head.
-fn is_head(name: &str) -> bool {
-    ["fc.", "classifier.", "linear.", "head.", "pooling."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-}
-
-fn read_file(path: &Path) -> Result<(Vec<NamedArray>, WeightsInfo), ModelError> {
+/// If the file cannot be read or is damaged, or its name does not tell its format.
+pub fn read_file(path: &Path) -> Result<(Vec<NamedArray>, WeightsInfo), ModelError> {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let (arrays, info) = match extension.as_str() {
+    let (mut arrays, info) = match extension.as_str() {
         "safetensors" => {
             let (arrays, metadata) = read_safetensors(path)
                 .map_err(|problem| ModelError::Weights(format!("Weights cannot be loaded: {problem}.")))?;
@@ -117,13 +50,14 @@ fn read_file(path: &Path) -> Result<(Vec<NamedArray>, WeightsInfo), ModelError> 
             )));
         }
     };
-    let mut arrays = without_prefixes(arrays);
     arrays.retain(|array| !array.name.ends_with("num_batches_tracked"));
     Ok((arrays, info))
 }
 
-/// Goes into the containers that training scripts wrap a network in, and drops what lies beside them.
-fn without_prefixes(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
+/// Goes into the containers that training scripts wrap a network in, and drops what lies beside them, until a name is known.
+///
+/// The order matters to torchvision's vision transformers, of which `encoder.` is a part rather than a container.
+pub(super) fn without_containers(mut arrays: Vec<NamedArray>, known: &HashSet<String>) -> Vec<NamedArray> {
     const PREFIXES: [&str; 7] = [
         "state_dict.",
         "model_state_dict.",
@@ -133,10 +67,13 @@ fn without_prefixes(mut arrays: Vec<NamedArray>) -> Vec<NamedArray> {
         "encoder.",
         "trunk.",
     ];
-    while let Some(prefix) = PREFIXES
-        .iter()
-        .find(|prefix| arrays.iter().any(|array| array.name.starts_with(**prefix)))
-    {
+    while !arrays.iter().any(|array| known.contains(&array.name)) {
+        let Some(prefix) = PREFIXES
+            .iter()
+            .find(|prefix| arrays.iter().any(|array| array.name.starts_with(**prefix)))
+        else {
+            break;
+        };
         arrays = arrays
             .into_iter()
             .filter_map(|array| {
@@ -233,8 +170,9 @@ mod tests {
             shape: vec![1],
             values: vec![0.0],
         };
+        let known: HashSet<String> = ["conv1.weight", "encoder.ln.weight"].map(str::to_owned).into();
         let names = |names: &[&str]| -> Vec<String> {
-            without_prefixes(names.iter().map(|name| array(name)).collect())
+            without_containers(names.iter().map(|name| array(name)).collect(), &known)
                 .into_iter()
                 .map(|array| array.name)
                 .collect()
@@ -245,5 +183,11 @@ mod tests {
         );
         assert_eq!(names(&["trunk.conv1.weight", "head.weight"]), ["conv1.weight"]);
         assert_eq!(names(&["conv1.weight", "fc.weight"]), ["conv1.weight", "fc.weight"]);
+        // What looks like a container is none where the network knows the whole name.
+        let whole = ["class_token", "encoder.ln.weight"];
+        assert_eq!(names(&whole), whole);
+        assert_eq!(names(&["module.class_token", "module.encoder.ln.weight"]), whole);
+        // A network that knows no name of the file still sees what lies in the containers.
+        assert_eq!(names(&["module.encoder.norm.weight"]), ["norm.weight"]);
     }
 }
