@@ -7,7 +7,8 @@ Settings are keywords, written as in configuration files with ``_`` for ``-``; w
 ``reducer``, regularisers) is a name or a dict of a name and its settings: ``distance="cosine"``, ``distance={"lp": {"p": 1}}``.
 ``evaluate`` also gives the terms and the gradients at references and at the parameters of the loss. Losses with proxies take
 ``classes``, their number (default: one more than the largest label of the first call), and ``seed``; their proxies are
-``parameters``, which an optimiser of yours moves by ``parameters_gradient``.
+``parameters``, which an optimiser of yours moves by ``parameters_gradient``. AdaFace, CurricularFace and the dynamic soft margin
+keep running statistics, which every call moves on, as in training.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def batch(rows=16, dim=6, classes=4, seed=0, dtype=np.float64):
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(dtype), labels
 
 
-def arguments(loss, entry, dtype=np.float64):
+def arguments(entry, dtype=np.float64):
     """Arguments that a loss accepts."""
     embeddings, labels = batch(dtype=dtype)
     more = {}
@@ -37,14 +37,15 @@ def test_every_loss_of_the_registry_has_a_class():
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_of_every_loss(name):
     entry = losses._REGISTRY[name]
-    loss = getattr(losses, name)()
-    given, more = arguments(loss, entry)
-    value, gradient = loss(*given, **more)
+    # A new one for each call: some keep running statistics.
+    make = getattr(losses, name)
+    given, more = arguments(entry)
+    value, gradient = make()(*given, **more)
     assert isinstance(value, float) and np.isfinite(value)
     assert gradient.dtype == np.float64 and gradient.shape == given[0].shape and np.isfinite(gradient).all()
-    assert loss(*given, **more)[0] == value
-    single, more = arguments(loss, entry, np.float32)
-    near, rounded = loss(*single, **more)
+    assert make()(*given, **more)[0] == value
+    single, more = arguments(entry, np.float32)
+    near, rounded = make()(*single, **more)
     assert rounded.dtype == np.float32
     assert near == pytest.approx(value, rel=1e-3, abs=1e-4)
 
@@ -54,12 +55,12 @@ def test_gradients_are_slopes(name):
     entry = losses._REGISTRY[name]
     if entry["holds_weights"]:
         pytest.skip("its gradient takes weights for constants")
-    loss = getattr(losses, name)()
-    (embeddings, labels), more = arguments(loss, entry)
-    gradient = loss(embeddings, labels, **more)[1]
+    make = getattr(losses, name)
+    (embeddings, labels), more = arguments(entry)
+    gradient = make()(embeddings, labels, **more)[1]
     direction = np.random.default_rng(7).standard_normal(embeddings.shape)
     step = 1e-6
-    ahead, behind = (loss(embeddings + sign * step * direction, labels, **more)[0] for sign in (1, -1))
+    ahead, behind = (make()(embeddings + sign * step * direction, labels, **more)[0] for sign in (1, -1))
     slope = (gradient * direction).sum()
     assert slope == pytest.approx((ahead - behind) / (2 * step), rel=2e-4, abs=2e-6)
 

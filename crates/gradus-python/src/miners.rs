@@ -1,7 +1,7 @@
 //! Miners of the registry on arrays.
 
 use gradus::config::settings_of;
-use gradus_core::miners::{self, Mined, MinerConfig, MiningInput, Pairs};
+use gradus_core::miners::{self as registry, Mined, MinerConfig, MiningInput, Pairs};
 use gradus_core::relations::Labels;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -13,7 +13,7 @@ use crate::values::{serialized, table};
 /// What there is to show of all miners: a list of dicts with name, summary, paper, year and defaults.
 #[pyfunction]
 pub(crate) fn miners(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    serialized(py, &miners::info())
+    serialized(py, &registry::info())
 }
 
 /// A miner of the registry with its settings; `gradus.miners` has one class for each.

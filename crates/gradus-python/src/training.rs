@@ -179,7 +179,9 @@ impl Training {
 }
 
 fn wait(py: Python<'_>, progress: &mut Progress) -> Result<Message, RecvTimeoutError> {
-    py.detach(|| progress.messages.recv_timeout(PATIENCE))
+    // Exclusive, as a receiver must not be shared between threads.
+    let messages = &mut progress.messages;
+    py.detach(move || messages.recv_timeout(PATIENCE))
 }
 
 /// Starts the work where the processor's kernels do: in their pool, whose other threads then need not be woken for every small
