@@ -28,9 +28,10 @@ impl<'py, T: Element> Matrix<'py, T> {
     }
 
     fn of_array(array: &Bound<'py, PyAny>, what: &str) -> PyResult<Self> {
-        let array: PyReadonlyArray<'py, T, Ix2> = required::<T>(array)?.cast_into::<PyArray2<T>>()?.try_readonly().map_err(|_| {
-            refused(format!("{what}: the array is being written to by another call"))
-        })?;
+        let array: PyReadonlyArray<'py, T, Ix2> = required::<T>(array)?
+            .cast_into::<PyArray2<T>>()?
+            .try_readonly()
+            .map_err(|_| refused(format!("{what}: the array is being written to by another call")))?;
         let [rows, dim] = [array.shape()[0], array.shape()[1]];
         Ok(Self { array, rows, dim })
     }
@@ -83,7 +84,9 @@ fn floats<'py>(object: &Bound<'py, PyAny>, what: &str, dimensions: usize) -> PyR
     let shape = array.getattr("shape")?;
     if array.getattr("ndim")?.extract::<usize>()? != dimensions {
         let wanted = if dimensions == 2 { "[rows, width]" } else { "[width]" };
-        return Err(refused(format!("{what}: expected an array {wanted}, found the shape {shape}")));
+        return Err(refused(format!(
+            "{what}: expected an array {wanted}, found the shape {shape}"
+        )));
     }
     if kind != "f" {
         return Err(refused(format!(
@@ -134,7 +137,9 @@ pub(crate) fn labels(
     match kind {
         None | Some("classes") => {}
         Some(kind @ ("multi-label" | "hierarchy")) => {
-            let all = arrays.iter().map(|(array, what)| several(array, what, kind == "hierarchy"));
+            let all = arrays
+                .iter()
+                .map(|(array, what)| several(array, what, kind == "hierarchy"));
             return Ok((all.collect::<PyResult<_>>()?, None));
         }
         Some(other) => {
@@ -180,7 +185,10 @@ pub(crate) fn labels(
     }
     // Strings, negative or huge numbers.
     let numpy = first.py().import("numpy")?;
-    let all = numpy.call_method1("concatenate", (arrays.iter().map(|(array, _)| array).collect::<Vec<_>>(),))?;
+    let all = numpy.call_method1(
+        "concatenate",
+        (arrays.iter().map(|(array, _)| array).collect::<Vec<_>>(),),
+    )?;
     let options = PyDict::new(first.py());
     options.set_item("return_inverse", true)?;
     let (classes, positions): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
@@ -203,7 +211,9 @@ fn several(array: &Bound<'_, PyAny>, what: &str, is_hierarchy: bool) -> PyResult
     }
     let columns: usize = array.getattr("shape")?.get_item(1)?.extract()?;
     if columns == 0 {
-        return Err(refused(format!("{what}: there are 0 labels in a row: expected at least one column")));
+        return Err(refused(format!(
+            "{what}: there are 0 labels in a row: expected at least one column"
+        )));
     }
     let values = to_u32(&array.call_method1("reshape", (-1,))?, what)?;
     let rows = values.chunks_exact(columns);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use gradus_core::EmbeddingSet;
 use gradus_core::data::Factor;
 use gradus_core::evaluation::{
-    self, EvaluationOptions, FactorTable, Group, KMeansOptions, MEASURES, ReportOptions, RowSlice, Rows, Subject, k_means,
-    nearest_rows, report,
+    self, EvaluationOptions, FactorTable, Group, KMeansOptions, MEASURES, ReportOptions, RowSlice, Rows, Subject,
+    k_means, nearest_rows, report,
 };
 use gradus_core::relations::Labels;
 use pyo3::prelude::*;
@@ -97,7 +97,9 @@ pub(crate) fn evaluate<'py>(
     if let (Some(rows), Some(labels)) = (&searched, known.get(1)) {
         one_each(labels, rows.rows, "gallery_labels")?;
     }
-    let factors = factors.map(|factors| factor_table(factors, &circular.unwrap_or_default())).transpose()?;
+    let factors = factors
+        .map(|factors| factor_table(factors, &circular.unwrap_or_default()))
+        .transpose()?;
     let reference = reference.map(reference_set).transpose()?;
     let cameras = match (cameras, gallery_cameras, &searched) {
         (None, None, _) => None,
@@ -105,9 +107,10 @@ pub(crate) fn evaluate<'py>(
             let own = arrays::numbers(own, "cameras")?;
             Some([own.clone(), own])
         }
-        (Some(own), Some(others), Some(_)) => {
-            Some([arrays::numbers(own, "cameras")?, arrays::numbers(others, "gallery_cameras")?])
-        }
+        (Some(own), Some(others), Some(_)) => Some([
+            arrays::numbers(own, "cameras")?,
+            arrays::numbers(others, "gallery_cameras")?,
+        ]),
         (None, Some(_), _) => return Err(refused("gallery_cameras is given without cameras")),
         (Some(_), Some(_), None) => return Err(refused("gallery_cameras is given without gallery")),
         (Some(_), None, Some(_)) => return Err(refused("cameras is given without gallery_cameras")),
@@ -138,7 +141,9 @@ pub(crate) fn evaluate<'py>(
         let subject = Subject {
             queries: &rows,
             query_labels: query_labels.clone(),
-            gallery: gallery_rows.as_ref().map(|(rows, labels)| (rows as &dyn Rows, labels.clone())),
+            gallery: gallery_rows
+                .as_ref()
+                .map(|(rows, labels)| (rows as &dyn Rows, labels.clone())),
             cameras,
             categories,
             factors: factors.as_ref(),
@@ -345,7 +350,10 @@ fn factor_table(given: &Bound<'_, PyAny>, circular: &BTreeMap<String, f32>) -> P
             values.len()
         )));
     }
-    if let Some(unknown) = circular.keys().find(|name| columns.iter().all(|(known, _)| known != *name)) {
+    if let Some(unknown) = circular
+        .keys()
+        .find(|name| columns.iter().all(|(known, _)| known != *name))
+    {
         let known: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
         return Err(refused(format!(
             "the circular factor {unknown} is not there; the factors are {}",
@@ -358,7 +366,9 @@ fn factor_table(given: &Bound<'_, PyAny>, circular: &BTreeMap<String, f32>) -> P
     });
     Ok(FactorTable {
         factors: factors.collect(),
-        values: (0..rows).flat_map(|row| columns.iter().map(move |(_, values)| values[row])).collect(),
+        values: (0..rows)
+            .flat_map(|row| columns.iter().map(move |(_, values)| values[row]))
+            .collect(),
     })
 }
 

@@ -71,7 +71,9 @@ pub(crate) fn of_index(error: IndexError) -> PyErr {
     match &error {
         IndexError::Missing { .. } => PyFileNotFoundError::new_err(error.to_string()),
         IndexError::File { source, .. } => of_file(source, &error),
-        IndexError::Width { .. } | IndexError::Vector { .. } | IndexError::Filter(_) | IndexError::Item(_) => refused(error),
+        IndexError::Width { .. } | IndexError::Vector { .. } | IndexError::Filter(_) | IndexError::Item(_) => {
+            refused(error)
+        }
         _ => failed(error),
     }
 }

@@ -54,17 +54,30 @@ impl Index {
         let rows = arrays::Matrix::<f32>::new(vectors, "vectors")?;
         let engine = match engine {
             None => EngineKind::default(),
-            Some(name) => EngineKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-                refused(format!("engine is {name:?}: expected {}", EngineKind::ALL.map(EngineKind::name).join(" or ")))
-            })?,
+            Some(name) => EngineKind::ALL
+                .into_iter()
+                .find(|kind| kind.name() == name)
+                .ok_or_else(|| {
+                    refused(format!(
+                        "engine is {name:?}: expected {}",
+                        EngineKind::ALL.map(EngineKind::name).join(" or ")
+                    ))
+                })?,
         };
         let lengths = [
             ("ids", ids.as_ref().map(Vec::len)),
             ("classes", classes.as_ref().map(Vec::len)),
             ("payload", payload.as_ref().map(Vec::len)),
         ];
-        if let Some((what, length)) = lengths.iter().find_map(|(what, length)| Some((what, (*length)?))).filter(|(_, length)| *length != rows.rows) {
-            return Err(refused(format!("{what} has {length} entries for {} vectors", rows.rows)));
+        if let Some((what, length)) = lengths
+            .iter()
+            .find_map(|(what, length)| Some((what, (*length)?)))
+            .filter(|(_, length)| *length != rows.rows)
+        {
+            return Err(refused(format!(
+                "{what} has {length} entries for {} vectors",
+                rows.rows
+            )));
         }
         let mut items = Vec::with_capacity(rows.rows);
         for row in 0..rows.rows {
@@ -133,7 +146,9 @@ impl Index {
         filter: Option<Words>,
         threshold: Option<f32>,
     ) -> PyResult<Py<PyAny>> {
-        self.each(py, vector, filter, |query, filter| self.index.search(query, k, filter, threshold))
+        self.each(py, vector, filter, |query, filter| {
+            self.index.search(query, k, filter, threshold)
+        })
     }
 
     /// What a vector is: a dict with "unknown", "class", "threshold" and "hits". Without a `threshold` the calibrated one
@@ -147,7 +162,9 @@ impl Index {
         filter: Option<Words>,
         threshold: Option<f32>,
     ) -> PyResult<Py<PyAny>> {
-        self.each(py, vector, filter, |query, filter| self.index.identify(query, k, filter, threshold))
+        self.each(py, vector, filter, |query, filter| {
+            self.index.identify(query, k, filter, threshold)
+        })
     }
 
     fn __repr__(&self) -> String {
@@ -167,7 +184,7 @@ impl Index {
         py: Python<'_>,
         vector: &Bound<'_, PyAny>,
         filter: Option<Words>,
-        ask: impl Fn(&[f32], &Filter) -> Result<T, gradus_index::IndexError> + Send,
+        ask: impl Fn(&[f32], &Filter) -> Result<T, gradus_index::IndexError> + Send + Sync,
     ) -> PyResult<Py<PyAny>> {
         let (values, rows, dim) = arrays::vectors(vector, "vector")?;
         let texts = filter.map_or_else(Vec::new, Words::into_vec);
@@ -175,9 +192,14 @@ impl Index {
         let filter = Filter::parse(&texts, &self.index.fields()).map_err(of_index)?;
         let answers = detached(py, || {
             let queries = values.chunks_exact(dim.max(1));
-            queries.map(|query| ask(query, &filter).map_err(of_index)).collect::<PyResult<Vec<T>>>()
+            queries
+                .map(|query| ask(query, &filter).map_err(of_index))
+                .collect::<PyResult<Vec<T>>>()
         })?;
-        let answers = answers.iter().map(|answer| serialized(py, answer)).collect::<PyResult<Vec<_>>>()?;
+        let answers = answers
+            .iter()
+            .map(|answer| serialized(py, answer))
+            .collect::<PyResult<Vec<_>>>()?;
         match (rows, answers.into_iter()) {
             (None, mut answers) => answers.next().ok_or_else(|| refused("vector: it is empty")),
             (Some(_), answers) => Ok(PyList::new(py, answers)?.into_any().unbind()),

@@ -153,7 +153,10 @@ impl Loss {
         if shape != Some([count, dim]) {
             *held = Some(loss);
             return Err(refused(match shape {
-                None => format!("the loss {} holds no parameters with these settings", self.config.name()),
+                None => format!(
+                    "the loss {} holds no parameters with these settings",
+                    self.config.name()
+                ),
                 Some([rows, width]) => format!(
                     "parameters: the loss {} holds rows [{rows}, {width}], but [{count}, {dim}] were given",
                     self.config.name()
@@ -161,7 +164,11 @@ impl Loss {
             }));
         }
         let loss = if is_double { in_double(loss) } else { loss };
-        let new = tensor(values, [count, dim], DType::F64, &processor()?).cast(if is_double { DType::F64 } else { DType::F32 });
+        let new = tensor(values, [count, dim], DType::F64, &processor()?).cast(if is_double {
+            DType::F64
+        } else {
+            DType::F32
+        });
         *held = Some(loss.with_parameters(new.require_grad()));
         Ok(())
     }
@@ -259,14 +266,21 @@ impl Loss {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("Loss({:?}, {})", self.config.name(), self.settings(py)?.bind(py).repr()?))
+        Ok(format!(
+            "Loss({:?}, {})",
+            self.config.name(),
+            self.settings(py)?.bind(py).repr()?
+        ))
     }
 }
 
 impl Loss {
     fn result(&self, py: Python<'_>, call: &Call<'_, '_>) -> PyResult<LossResult> {
         self.config.validate_reduces().map_err(|problem| {
-            refused(problem.replace("look at the values with `gradus loss`", "look at the values with `unreduced`"))
+            refused(problem.replace(
+                "look at the values with `gradus loss`",
+                "look at the values with `unreduced`",
+            ))
         })?;
         if arrays::is_double(call.embeddings)? {
             self.differentiated::<f64>(py, call)
@@ -349,7 +363,9 @@ impl Loss {
         if references.is_none() && call.reference_labels.is_some() {
             return Err(refused("reference_labels is given without reference_embeddings"));
         }
-        for (matrix, what) in std::iter::once((&anchors, "embeddings")).chain(references.iter().map(|rows| (rows, "reference_embeddings"))) {
+        for (matrix, what) in std::iter::once((&anchors, "embeddings"))
+            .chain(references.iter().map(|rows| (rows, "reference_embeddings")))
+        {
             let wrong = matrix.values()?.iter().position(|value| !value.is_finite());
             if let Some(at) = wrong {
                 return Err(refused(format!(
@@ -380,7 +396,10 @@ impl Loss {
                     labels.len()
                 )))
             }
-            (false, true) => Err(refused(format!("the loss {} looks at labels: give {what}", self.config.name()))),
+            (false, true) => Err(refused(format!(
+                "the loss {} looks at labels: give {what}",
+                self.config.name()
+            ))),
             (false, false) => Ok(Labels::from((0..rows as u32).collect::<Vec<u32>>())),
         };
         let labels = next(call.labels.is_some(), anchors.rows, "labels")?;
@@ -464,7 +483,8 @@ impl<T: Number> Inputs<'_, T> {
         let leaf = |values: &[T], shape| tensor(values, shape, T::DTYPE, &device).require_grad();
         let (values, shape) = self.anchors;
         let anchors = leaf(values, shape);
-        let mut comparison = Comparison::within(ItemSet::new(anchors.clone(), self.labels.clone())).with_seed(self.seed);
+        let mut comparison =
+            Comparison::within(ItemSet::new(anchors.clone(), self.labels.clone())).with_seed(self.seed);
         let mut references = None;
         if let Some((values, shape, labels)) = self.references {
             let rows = leaf(values, shape);
@@ -525,4 +545,3 @@ fn in_precision(loss: LossModule, dtype: DType) -> LossModule {
 fn in_double(loss: LossModule) -> LossModule {
     in_precision(loss, DType::F64)
 }
-

@@ -100,7 +100,9 @@ impl Miner {
             self.config.mine(&input.map_err(refused)?).map_err(refused)
         })?;
         let columns: Vec<Vec<i64>> = match &mined {
-            Mined::Triplets(all) => (0..3).map(|at| all.iter().map(|one| one[at].into()).collect()).collect(),
+            Mined::Triplets(all) => (0..3)
+                .map(|at| all.iter().map(|one| one[at].into()).collect())
+                .collect(),
             Mined::Pairs(Pairs { positive, negative }) => [positive, negative]
                 .into_iter()
                 .flat_map(|all| [0, 1].map(|at| all.iter().map(|one| one[at].into()).collect()))
@@ -110,7 +112,11 @@ impl Miner {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("Miner({:?}, {})", self.config.name(), self.settings(py)?.bind(py).repr()?))
+        Ok(format!(
+            "Miner({:?}, {})",
+            self.config.name(),
+            self.settings(py)?.bind(py).repr()?
+        ))
     }
 }
 
@@ -125,7 +131,11 @@ pub(crate) fn read_mined(given: &Bound<'_, PyAny>) -> PyResult<Mined> {
         if a.len() == b.len() {
             return Ok(a.iter().zip(b).map(|(&a, &b)| [a, b]).collect());
         }
-        Err(refused(format!("mined: {} and {} positions of {what} pairs", a.len(), b.len())))
+        Err(refused(format!(
+            "mined: {} and {} positions of {what} pairs",
+            a.len(),
+            b.len()
+        )))
     };
     match columns.as_slice() {
         [anchors, positives, negatives] => {

@@ -20,7 +20,9 @@ pub(crate) fn lone_queries(word: &str) -> PyResult<LoneQueries> {
     match word {
         "miss" => Ok(LoneQueries::Miss),
         "drop" => Ok(LoneQueries::Drop),
-        _ => Err(refused(format!("lone_queries is {word:?}: expected \"miss\" or \"drop\""))),
+        _ => Err(refused(format!(
+            "lone_queries is {word:?}: expected \"miss\" or \"drop\""
+        ))),
     }
 }
 

@@ -228,10 +228,16 @@ fn file(path: PathBuf) -> PyResult<Source> {
 fn drawn(object: &Bound<'_, PyAny>, name: &str, only_one: bool) -> PyResult<Vec<Source>> {
     let pictures = arrays::pictures(&arrays::asarray(object)?, name)?;
     if only_one && pictures.len() != 1 {
-        return Err(refused(format!("{name}: expected one picture [height, width, 3] in a list")));
+        return Err(refused(format!(
+            "{name}: expected one picture [height, width, 3] in a list"
+        )));
     }
     let source = |(number, pixels)| Source::Drawn {
-        name: if only_one { name.to_owned() } else { format!("{name} {number}") },
+        name: if only_one {
+            name.to_owned()
+        } else {
+            format!("{name} {number}")
+        },
         pixels: Arc::new(pixels),
     };
     Ok(pictures.into_iter().enumerate().map(source).collect())

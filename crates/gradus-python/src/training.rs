@@ -78,9 +78,15 @@ impl Training {
                 let layers = stored_layers(&folder).map_err(|error| PyFileNotFoundError::new_err(error.to_string()))?;
                 (layers.resolve().map_err(of_config)?, folder, true)
             }
-            (None, Some(_)) => return Err(refused("resume and out name different folders: a run goes on in its own")),
+            (None, Some(_)) => {
+                return Err(refused(
+                    "resume and out name different folders: a run goes on in its own",
+                ));
+            }
             (Some(_), Some(_)) => {
-                return Err(refused("a resumed run has its configuration: give config or resume, not both"));
+                return Err(refused(
+                    "a resumed run has its configuration: give config or resume, not both",
+                ));
             }
             (config, None) => {
                 let config = configuration(config)?;
@@ -97,10 +103,12 @@ impl Training {
         let interrupted = Arc::new(AtomicBool::new(false));
         let (sender, messages) = channel();
         let flag = Arc::clone(&interrupted);
-        py.detach(|| start(move || {
-            let outcome = caught(|| train(&config, run, resumes, &mut Teller(sender.clone()), &flag));
-            let _ = sender.send(Message::End(outcome));
-        }))?;
+        py.detach(|| {
+            start(move || {
+                let outcome = caught(|| train(&config, run, resumes, &mut Teller(sender.clone()), &flag));
+                let _ = sender.send(Message::End(outcome));
+            })
+        })?;
         Ok(Self {
             folder,
             interrupted,
@@ -196,7 +204,9 @@ fn start(work: impl FnOnce() + Send + 'static) -> PyResult<()> {
         .name("gradus-train".to_owned())
         .stack_size(crate::failures::STACK)
         .spawn(work);
-    thread.map(drop).map_err(|error| failed(format!("no thread can be started: {error}")))
+    thread
+        .map(drop)
+        .map_err(|error| failed(format!("no thread can be started: {error}")))
 }
 
 fn train(
@@ -218,9 +228,11 @@ fn configuration(given: Option<&Bound<'_, PyAny>>) -> PyResult<Config> {
         None => Overlay::preset(DEFAULT_PRESET).map_err(of_config)?,
         Some(given) => match given.cast::<PyDict>() {
             Ok(settings) => of_dict(settings)?,
-            Err(_) => of_file(&given.extract::<PathBuf>().map_err(|_| {
-                refused("config: expected a dict of settings or the path of a TOML file")
-            })?)?,
+            Err(_) => of_file(
+                &given
+                    .extract::<PathBuf>()
+                    .map_err(|_| refused("config: expected a dict of settings or the path of a TOML file"))?,
+            )?,
         },
     };
     resolve_from_start(layers).map_err(of_config)
@@ -237,7 +249,9 @@ fn of_file(path: &Path) -> PyResult<Overlay> {
 
 fn of_dict(settings: &Bound<'_, PyDict>) -> PyResult<Overlay> {
     let preset = match settings.get_item("preset")? {
-        Some(name) => name.extract::<String>().map_err(|_| refused(format!("preset is {name}: expected a name")))?,
+        Some(name) => name
+            .extract::<String>()
+            .map_err(|_| refused(format!("preset is {name}: expected a name")))?,
         None => DEFAULT_PRESET.to_owned(),
     };
     let mut layers = Overlay::preset(&preset).map_err(of_config)?;
@@ -245,7 +259,9 @@ fn of_dict(settings: &Bound<'_, PyDict>) -> PyResult<Overlay> {
         let Some(value) = settings.get_item(key)? else {
             return Ok(None);
         };
-        let path = value.extract().map_err(|_| refused(format!("{key} is {value}: expected the path of a file")))?;
+        let path = value
+            .extract()
+            .map_err(|_| refused(format!("{key} is {value}: expected the path of a file")))?;
         Ok(Some(path))
     };
     match (path("embeddings")?, path("labels")?) {
@@ -265,7 +281,9 @@ fn of_dict(settings: &Bound<'_, PyDict>) -> PyResult<Overlay> {
             continue;
         }
         if name.split('.').any(str::is_empty) {
-            return Err(refused(format!("{name:?} is no key: expected one such as \"train.epochs\"")));
+            return Err(refused(format!(
+                "{name:?} is no key: expected one such as \"train.epochs\""
+            )));
         }
         if !value.is_none() {
             layers.insert(&name.replace('_', "-"), setting(&value, &name)?);

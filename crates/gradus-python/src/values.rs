@@ -18,11 +18,16 @@ pub(crate) fn to_python(py: Python<'_>, value: &Json) -> PyResult<Py<PyAny>> {
         Json::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(whole), _) => whole.into_pyobject(py)?.into_any().unbind(),
             (None, Some(whole)) => whole.into_pyobject(py)?.into_any().unbind(),
-            (None, None) => PyFloat::new(py, number.as_f64().unwrap_or(f64::NAN)).into_any().unbind(),
+            (None, None) => PyFloat::new(py, number.as_f64().unwrap_or(f64::NAN))
+                .into_any()
+                .unbind(),
         },
         Json::String(text) => PyString::new(py, text).into_any().unbind(),
         Json::Array(all) => {
-            let all = all.iter().map(|value| to_python(py, value)).collect::<PyResult<Vec<_>>>()?;
+            let all = all
+                .iter()
+                .map(|value| to_python(py, value))
+                .collect::<PyResult<Vec<_>>>()?;
             PyList::new(py, all)?.into_any().unbind()
         }
         Json::Object(all) => {
@@ -77,10 +82,11 @@ pub(crate) fn setting(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Value> {
         return Ok(Value::Boolean(flag.is_true()));
     }
     if value.is_instance_of::<PyInt>() {
-        return value
-            .extract()
-            .map(Value::Integer)
-            .map_err(|_| refused(format!("{name} is {value}, which is too large: expected a number below 2^63")));
+        return value.extract().map(Value::Integer).map_err(|_| {
+            refused(format!(
+                "{name} is {value}, which is too large: expected a number below 2^63"
+            ))
+        });
     }
     if value.is_instance_of::<PyFloat>() {
         return Ok(Value::Float(value.extract()?));

@@ -23,10 +23,7 @@ const MEASURES: [&str; 3] = ["recall@1", "map@r", "order_preservation"];
 pub(crate) fn run(arguments: &Quickstart) -> Outcome {
     let started = Instant::now();
     let interrupted = stop_on_interrupt();
-    let out = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| RunFolder::unused("quickstart"));
+    let out = arguments.out.clone().unwrap_or_else(|| RunFolder::unused("quickstart"));
     let configure = |preset: &str, epochs: Option<usize>| -> Result<Config, Failure> {
         let mut layers = Overlay::preset(preset)?;
         layers.put(settings()?);

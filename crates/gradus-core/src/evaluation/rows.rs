@@ -101,7 +101,11 @@ impl<'a> RowSlice<'a> {
     pub fn new(dim: usize, values: &'a [f32]) -> Self {
         Self {
             dim,
-            values: if dim == 0 { &[] } else { &values[..values.len() / dim * dim] },
+            values: if dim == 0 {
+                &[]
+            } else {
+                &values[..values.len() / dim * dim]
+            },
             labels: None,
             set: OnceLock::new(),
         }
@@ -165,7 +169,11 @@ mod tests {
             ..owned.clone()
         };
         let options = EvaluationOptions::default();
-        let measure = |subject| report(subject, &options, None, &ReportOptions::default()).unwrap().evaluation;
+        let measure = |subject| {
+            report(subject, &options, None, &ReportOptions::default())
+                .unwrap()
+                .evaluation
+        };
         assert_eq!(measure(&owned), measure(&borrowed));
         assert!(measure(&borrowed).get("density").is_some());
         let found = nearest_rows(&rows, None, 9, &options).unwrap();
@@ -177,8 +185,13 @@ mod tests {
         let values = [1.0, 0.0, f32::NAN, 1.0, 1.0];
         let rows = RowSlice::new(2, &values);
         assert_eq!(rows.len(), 2);
-        let message = nearest_rows(&rows, None, 1, &EvaluationOptions::default()).unwrap_err().to_string();
-        assert!(message.starts_with("row 1 (counted from 0) of the query set"), "{message}");
+        let message = nearest_rows(&rows, None, 1, &EvaluationOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("row 1 (counted from 0) of the query set"),
+            "{message}"
+        );
         let empty = RowSlice::new(0, &values);
         assert!(nearest_rows(&empty, None, 1, &EvaluationOptions::default()).is_err());
     }

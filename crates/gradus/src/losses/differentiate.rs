@@ -10,7 +10,7 @@ use gradus_core::relations::Labels;
 const MANY_CLASSES: usize = 1 << 22;
 
 /// What a loss is worth on the host, and the slopes at its leaves.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "Burn's gradients have none")]
 pub struct Differentiated {
     /// The loss.
     pub value: f64,

@@ -51,10 +51,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     let search = plan.search()?;
     let mut study = plan.study(&BTreeMap::new())?;
     let interrupted = stop_on_interrupt();
-    let folder = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| RunFolder::unused("compare"));
+    let folder = arguments.out.clone().unwrap_or_else(|| RunFolder::unused("compare"));
     if let Some(stage) = arguments.worker {
         workers::stop_with_parent(&interrupted);
         if let Some(search) = &search {
