@@ -7,6 +7,7 @@ mod output;
 mod page;
 mod progress;
 mod thumbnail;
+mod version;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+        Command::Manual(arguments) => commands::manual::run(&arguments),
     });
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,

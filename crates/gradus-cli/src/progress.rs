@@ -98,3 +98,38 @@ impl Observer for Progress {
         }
     }
 }
+
+/// One bar over images that are embedded part by part: counts on from the parts before.
+pub(crate) struct ProgressInParts {
+    progress: Progress,
+    before: usize,
+    total: usize,
+}
+
+impl ProgressInParts {
+    pub(crate) fn new(total: usize) -> Self {
+        Self {
+            progress: Progress::new(""),
+            before: 0,
+            total,
+        }
+    }
+
+    /// A part of `images` is done.
+    pub(crate) fn done(&mut self, images: usize) {
+        self.before += images;
+    }
+}
+
+impl Observer for ProgressInParts {
+    fn on(&mut self, event: &Event) {
+        match event {
+            Event::Progress { what, done, .. } => self.progress.on(&Event::Progress {
+                what: what.clone(),
+                done: self.before + done,
+                total: self.total,
+            }),
+            other => self.progress.on(other),
+        }
+    }
+}

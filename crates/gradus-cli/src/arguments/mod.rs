@@ -5,20 +5,23 @@ mod compare;
 mod evaluate;
 mod index;
 mod pages;
+mod shell;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use gradus_core::embeddings::parts::Shard;
 
 pub(crate) use bench::*;
 pub(crate) use compare::{Compare, Stage};
 pub(crate) use evaluate::*;
 pub(crate) use index::*;
 pub(crate) use pages::*;
+pub(crate) use shell::*;
 
 /// Deep metric learning that keeps the degrees inside a class.
 #[derive(Parser, Debug)]
-#[command(name = "gradus", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "gradus", version, long_version = crate::version::long(), propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gradus quickstart
   gradus train --data CUB_200_2011 --backbone mobilenet-v2 --weights mobilenet_v2.safetensors --size 96 --out runs/cub
@@ -75,6 +78,10 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Measure how long parts of gradus take here, and how much memory
     Bench(Bench),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Manual(Manual),
 }
 
 #[derive(Args, Debug)]
@@ -286,6 +293,7 @@ pub(crate) struct FewShot {
 #[command(after_help = "Examples:
   gradus embed --run runs/cub --images photos --out photos.npy
   gradus embed --run runs/cub --images photos --out photos.parquet
+  gradus embed --run runs/cub --images millions --out vectors/ --shard 1/4
   gradus embed --run runs/head --embeddings E.npy --out embedded.npy")]
 pub(crate) struct Embed {
     /// Run folder
@@ -302,9 +310,16 @@ pub(crate) struct Embed {
     /// Vectors instead of images, for a run that trained a head on vectors: .npy, .npz, .safetensors or .parquet
     #[arg(long, value_name = "FILE", conflicts_with = "max_bad_images")]
     pub(crate) embeddings: Option<PathBuf>,
-    /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it
-    #[arg(long, value_name = "FILE")]
+    /// File to write: .npy, .safetensors or .parquet; paths are kept beside it or in it. Or a folder: Parquet parts are written into it as
+    /// they are done, in bounded memory, and the same command goes on after an interruption
+    #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
+    /// Embed only the INDEX-th of COUNT equal shards, so that several processes or machines share the work; --out is one folder for all
+    #[arg(long, value_name = "INDEX/COUNT")]
+    pub(crate) shard: Option<Shard>,
+    /// Images in a part of a folder [default: 16384]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) part_rows: Option<u32>,
     /// Share of broken images that is tolerated; they are named and left out
     #[arg(long, value_name = "SHARE", default_value_t = 0.001)]
     pub(crate) max_bad_images: f64,
@@ -462,6 +477,36 @@ pub(crate) enum DataCommand {
         /// Do not decode the images
         #[arg(long)]
         quick: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a data set from its makers, check it and unpack it
+    #[command(
+        after_help = "Known: cub200, cars196, sop, omniglot, and inshop, whose makers ask for an agreement first.
+
+Examples:
+  gradus data get cub200 --to data
+  gradus data get cars196 --to data --mirror https://mirror.example.org/cars
+  gradus data get ours --to data --catalogue ours.toml
+
+An interrupted download goes on where it stopped. Proxies are those of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."
+    )]
+    Get {
+        /// Which one
+        name: String,
+        /// Folder that it is put into
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// TOML file with data sets of your own: [NAME] title, paths, [[NAME.files]] name, addresses, md5, size
+        #[arg(long, value_name = "FILE")]
+        catalogue: Option<PathBuf>,
+        /// Address of a folder that holds the files under the names they have at their makers, asked instead of these
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+        /// Keep the archives after unpacking
+        #[arg(long)]
+        keep_archives: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -13,6 +13,7 @@ mod npy;
 mod npy_rows;
 mod npy_writer;
 mod parquet;
+pub mod parts;
 mod safetensors;
 mod tables;
 #[cfg(test)]
@@ -183,7 +184,7 @@ pub fn write(set: &EmbeddingSet, path: &Path) -> Result<Vec<PathBuf>, EmbeddingF
     let encoded: Result<(), std::io::Error> = write_atomically(path, |file| match format {
         Format::Npy => npy::encode(set, file),
         Format::Safetensors => safetensors::encode(set, file),
-        Format::Parquet => parquet::encode(set, file),
+        Format::Parquet => parquet::encode(set, None, file),
     });
     encoded.map_err(|source| EmbeddingFileError::Write {
         path: path.into(),
@@ -195,12 +196,15 @@ pub fn write(set: &EmbeddingSet, path: &Path) -> Result<Vec<PathBuf>, EmbeddingF
 
 /// Reads embeddings written by [`write()`], or by anything else that keeps to the same formats.
 ///
-/// `.npy` may hold f2, f4 or f8 of either byte order, in C or Fortran order. Without a table beside it, the rows of a
+/// A folder is read as its `.parquet` [`parts`]. `.npy` may hold f2, f4 or f8 of either byte order, in C or Fortran order. Without a table beside it, the rows of a
 /// `.safetensors` file are named by their number; `.npy` has no labels of its own and needs the table.
 ///
 /// # Errors
 /// An unknown extension; a file that is missing, truncated, inconsistent or of another kind.
 pub fn read(path: &Path) -> Result<EmbeddingSet, EmbeddingFileError> {
+    if path.is_dir() {
+        return parts::read_all(path);
+    }
     match Format::of(path)? {
         Format::Npy => {
             let stored = NpyRows::open(path)?;

@@ -10,6 +10,7 @@ use parquet::basic::{Compression, Type as Physical};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int64Type};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
@@ -26,12 +27,25 @@ const SCHEMA: &str = "message embeddings {
 /// Rows per row group, and read or written at a time.
 const ROWS: usize = 4096;
 
-pub(super) fn encode(set: &EmbeddingSet, file: &mut dyn Write) -> std::io::Result<()> {
-    let bytes = encode_bytes(set).map_err(std::io::Error::other)?;
+/// The key of the footer under which a part says what it was made of.
+const ORIGIN: &str = "gradus.origin";
+
+pub(super) fn encode(set: &EmbeddingSet, origin: Option<&str>, file: &mut dyn Write) -> std::io::Result<()> {
+    let bytes = encode_bytes(set, origin).map_err(std::io::Error::other)?;
     file.write_all(&bytes)
 }
 
-fn encode_bytes(set: &EmbeddingSet) -> Result<Vec<u8>, ParquetError> {
+/// What [`encode`] was told of the origin; none if the file has no such entry or cannot be read.
+pub(super) fn origin(path: &Path) -> Option<String> {
+    let file = File::open(path).ok()?;
+    let read = catch_unwind(AssertUnwindSafe(|| SerializedFileReader::new(file)));
+    let reader = read.ok()?.ok()?;
+    let entries = reader.metadata().file_metadata().key_value_metadata()?;
+    entries.iter().find(|entry| entry.key == ORIGIN)?.value.clone()
+}
+
+fn encode_bytes(set: &EmbeddingSet, origin: Option<&str>) -> Result<Vec<u8>, ParquetError> {
+    let entry = origin.map(|origin| vec![KeyValue::new(ORIGIN.to_owned(), origin.to_owned())]);
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let properties = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)
@@ -39,6 +53,7 @@ fn encode_bytes(set: &EmbeddingSet) -> Result<Vec<u8>, ParquetError> {
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by(concat!("gradus ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_key_value_metadata(entry)
         .build();
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
     for first in (0..set.len()).step_by(ROWS) {
@@ -70,6 +85,15 @@ fn encode_bytes(set: &EmbeddingSet) -> Result<Vec<u8>, ParquetError> {
 }
 
 pub(super) fn decode(path: &Path) -> Result<EmbeddingSet, EmbeddingFileError> {
+    let set = decode_part(path)?;
+    if set.is_empty() || set.dim == 0 {
+        return Err(EmbeddingFileError::malformed(path, "holds no embedding"));
+    }
+    Ok(set)
+}
+
+/// [`decode`] of a file that may have no row.
+pub(super) fn decode_part(path: &Path) -> Result<EmbeddingSet, EmbeddingFileError> {
     let file = File::open(path).map_err(EmbeddingFileError::read(path))?;
     let length = file.metadata().map_err(EmbeddingFileError::read(path))?.len();
     // The reader trusts some numbers of a damaged file and panics on them; no file may end the program.
@@ -96,9 +120,6 @@ fn decode_file(file: File, length: u64) -> Result<EmbeddingSet, String> {
                 set.len() - before
             ));
         }
-    }
-    if set.is_empty() || set.dim == 0 {
-        return Err("holds no embedding".into());
     }
     Ok(set)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::array::{Arrays, Role, extension};
 use super::labels::labels_of;
 use super::matrices::singles;
-use super::{EmbeddingFileError, LabelKind, NpyRows, companion, companion_path, parquet};
+use super::{EmbeddingFileError, LabelKind, NpyRows, companion, companion_path, parquet, parts};
 use crate::relations::Labels;
 
 /// Rows of embeddings and what the same file says of them.
@@ -21,7 +21,7 @@ pub struct EmbeddingTable {
     pub ids: Option<Vec<String>>,
 }
 
-/// Reads embeddings and their labels from `.npy`, `.npz`, `.safetensors` or `.parquet`.
+/// Reads embeddings and their labels from `.npy`, `.npz`, `.safetensors`, `.parquet` or a folder of `.parquet` parts.
 ///
 /// In `.npz` and `.safetensors` the array is called `embeddings` or is the only matrix of floats, and the labels `labels`; in
 /// `.parquet` the columns are `embedding` and `label` (or their plurals). Labels of `.npy` come from the table beside it, where
@@ -64,6 +64,15 @@ fn read(
     path: &Path,
     labels: impl FnOnce(&super::array::Array) -> Result<Option<Labels>, String>,
 ) -> Result<EmbeddingTable, EmbeddingFileError> {
+    if path.is_dir() {
+        let set = parts::read_all(path)?;
+        return Ok(EmbeddingTable {
+            dim: set.dim,
+            values: set.values,
+            labels: Some(set.labels.into()),
+            ids: Some(set.ids),
+        });
+    }
     match extension(path).as_str() {
         "npy" => {
             let rows = NpyRows::open(path)?;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use gradus::config::Config;
 use gradus::models::Embedder;
 use gradus::train::embed::{Images, embed_batches};
-use gradus::train::{Event, Observer, prepare};
+use gradus::train::prepare;
 use gradus_core::data::{Item as Image, Source, layouts};
-use gradus_core::embeddings::{NpyRows, read_companion, read_labels, read_rows, read_table};
+use gradus_core::embeddings::{NpyRows, parts, read_companion, read_labels, read_rows, read_table};
 use gradus_index::{Item, Model};
 
 use super::payload::Payload;
@@ -17,7 +17,7 @@ use crate::arguments::IndexInput;
 use crate::commands::trained::{load_embedder, model_of, stored_layers};
 use crate::failure::Failure;
 use crate::output;
-use crate::progress::Progress;
+use crate::progress::ProgressInParts;
 
 /// Images that are looked at together for broken ones.
 const IMAGES_AT_A_TIME: usize = 4096;
@@ -55,6 +55,8 @@ pub(super) struct EmbeddingInput {
 enum Stored {
     Memory(Vec<f32>),
     File(NpyRows),
+    /// A folder of Parquet parts, of which one at a time is in memory.
+    Parts,
 }
 
 /// What putting it in came to.
@@ -243,11 +245,7 @@ impl ImageInput {
     fn embed(&mut self, places: &[usize], arguments: &IndexInput, batch: &mut Batch<'_>) -> Result<usize, Failure> {
         let images = Images::new(&self.config, &self.images, &prepare::new_cache(0, 0))?;
         let dimension = self.embedder.dim();
-        let mut progress = Shifted {
-            progress: Progress::new(""),
-            before: 0,
-            total: places.len(),
-        };
+        let mut progress = ProgressInParts::new(places.len());
         let mut bad_images = 0;
         for some in places.chunks(IMAGES_AT_A_TIME) {
             let bad = prepare::bad_images(&self.images, some, 1.0)?;
@@ -274,7 +272,7 @@ impl ImageInput {
                     Ok::<(), Failure>(())
                 },
             )?;
-            progress.before += some.len();
+            progress.done(some.len());
         }
         let share = bad_images as f64 / places.len().max(1) as f64;
         if share > arguments.max_bad_images {
@@ -296,7 +294,16 @@ impl EmbeddingInput {
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
         let given = labels.map(read_labels).transpose()?;
-        let (rows, dimension, len, mut names, labels) = if is_npy {
+        let (rows, dimension, len, mut names, labels) = if path.is_dir() {
+            let (mut dimension, mut names, mut own) = (0, Vec::new(), Vec::new());
+            parts::each(path, |part| {
+                dimension = part.dim;
+                names.extend(part.ids);
+                own.extend(part.labels);
+                Ok::<(), Failure>(())
+            })?;
+            (Stored::Parts, dimension, own.len(), Some(names), given.or(Some(own)))
+        } else if is_npy {
             let rows = NpyRows::open(path)?;
             let (names, own) = read_companion(path)?.unzip();
             (
@@ -371,8 +378,20 @@ impl EmbeddingInput {
 
     fn read(&self, places: &[usize], batch: &mut Batch<'_>) -> Result<(), Failure> {
         let mut values = Vec::new();
+        if matches!(self.rows, Stored::Parts) {
+            let (mut first, mut places) = (0, places.iter().copied().peekable());
+            return parts::each(&self.path, |part| {
+                while let Some(place) = places.next_if(|&place| place < first + part.len()) {
+                    let row = part.row(place - first);
+                    batch.push(self.items[place].clone(), row)?;
+                }
+                first += part.len();
+                Ok::<(), Failure>(())
+            });
+        }
         for &place in places {
             let row = match &self.rows {
+                Stored::Parts => continue,
                 Stored::Memory(values) => &values[place * self.dimension..(place + 1) * self.dimension],
                 Stored::File(rows) => {
                     rows.read(place..place + 1, &mut values)?;
@@ -412,26 +431,6 @@ fn relative(path: &Path, root: &Path) -> String {
 fn with_slashes(path: &Path) -> String {
     let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     parts.join("/")
-}
-
-/// Counts on from the images before.
-struct Shifted {
-    progress: Progress,
-    before: usize,
-    total: usize,
-}
-
-impl Observer for Shifted {
-    fn on(&mut self, event: &Event) {
-        match event {
-            Event::Progress { what, done, .. } => self.progress.on(&Event::Progress {
-                what: what.clone(),
-                done: self.before + done,
-                total: self.total,
-            }),
-            other => self.progress.on(other),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! `gradus data`
 
+mod catalogue;
+mod download;
+mod get;
+mod unpack;
+
 use gradus::config::DataConfig;
 use gradus::train::prepare;
 use gradus_core::data::flora::{self, FloraConfig};
@@ -57,6 +62,21 @@ pub(crate) fn run(arguments: &Data) -> Outcome {
                 output::text(&report.to_string())
             }
         }
+        DataCommand::Get {
+            name,
+            to,
+            catalogue,
+            mirror,
+            keep_archives,
+            json,
+        } => get::run(&get::Get {
+            name,
+            to,
+            catalogue: catalogue.as_deref(),
+            mirror: mirror.as_deref(),
+            keep_archives: *keep_archives,
+            json: *json,
+        }),
         DataCommand::Generate {
             name,
             out,

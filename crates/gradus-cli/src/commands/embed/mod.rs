@@ -1,5 +1,8 @@
 //! `gradus embed`
 
+mod parts;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use gradus::train::embed::{Images, Output, embed};
@@ -15,7 +18,16 @@ use crate::output;
 use crate::progress::Progress;
 
 pub(crate) fn run(arguments: &Embed) -> Outcome {
-    embeddings::Format::of(&arguments.out)?;
+    let into_folder = is_folder(&arguments.out);
+    if !into_folder {
+        embeddings::Format::of(&arguments.out)?;
+        if arguments.shard.is_some() || arguments.part_rows.is_some() {
+            return Err(Failure::new(format!(
+                "--shard and --part-rows write parts into a folder, but {} is a file: give a folder to --out",
+                arguments.out.display()
+            )));
+        }
+    }
     let mut layers = stored_layers(&arguments.run)?;
     if let Some(device) = &arguments.device {
         layers.insert("device", device.as_str());
@@ -31,6 +43,9 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         }
     };
     let items: Arc<[Item]> = items.into();
+    if into_folder {
+        return parts::run(arguments, &config, &items);
+    }
     let all: Vec<usize> = (0..items.len()).collect();
     let bad = match arguments.images {
         Some(_) => prepare::bad_images(&items, &all, arguments.max_bad_images)?,
@@ -76,4 +91,9 @@ pub(crate) fn run(arguments: &Embed) -> Outcome {
         set.dim,
         files.join(", ")
     ))
+}
+
+/// Whether `--out` asks for a folder of parts: an existing folder, a trailing slash or a name without an extension.
+fn is_folder(out: &Path) -> bool {
+    out.is_dir() || out.extension().is_none() || out.as_os_str().to_string_lossy().ends_with(['/', '\\'])
 }
