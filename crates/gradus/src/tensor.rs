@@ -3,5 +3,5 @@
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, RunningState};
 pub use burn::tensor::module::{adaptive_avg_pool2d, layer_norm};
 pub use burn::tensor::{
-    Bool, DType, Device, Distribution, Gradients, IndexingUpdateOp, Int, Shape, Tensor, TensorData, activation,
+    Bool, DType, Device, Distribution, Element, Gradients, IndexingUpdateOp, Int, Shape, Tensor, TensorData, activation,
 };

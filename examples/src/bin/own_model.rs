@@ -4,7 +4,7 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, Relu};
-use gradus::batch::{Comparison, EmbeddingBatch};
+use gradus::batch::{Comparison, ItemSet};
 use gradus::losses::LossConfig;
 use gradus::numerics::normalize;
 use gradus::tensor::{Device, Tensor, TensorData};
@@ -49,9 +49,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = Optimizer::new(UpdateRule::default(), Clipping::None);
     for step in 0..30 {
         let embeddings = network.forward(vectors.clone());
-        let rows = embeddings.clone().into_data().convert::<f64>().to_vec::<f64>()?;
+        let rows = embeddings.clone().into_data().convert::<f64>().try_to_vec::<f64>()?;
         let mined = miner.mine(&MiningInput::batch(rows, &labels, 16, step)?)?;
-        let batch = EmbeddingBatch::new(embeddings, classes.clone());
+        let batch = ItemSet::new(embeddings, classes.clone());
         let value = loss.forward(&Comparison::within(batch).with_mined(mined));
         if step % 10 == 0 || step == 29 {
             println!("step {step}: loss {:.4}", value.clone().into_scalar::<f32>());

@@ -79,15 +79,3 @@ pub(crate) fn path_value(path: &Path) -> Result<Value, Failure> {
 pub(crate) fn resolve(layers: Overlay) -> Result<Config, Failure> {
     Ok(gradus::config::resolve_from_start(layers)?)
 }
-
-/// A folder under `runs/` that does not exist yet: `runs/<name>-001`, `runs/<name>-002`, …
-pub(crate) fn new_run_folder(name: &str) -> PathBuf {
-    let mut number = 1;
-    loop {
-        let candidate = Path::new("runs").join(format!("{name}-{number:03}"));
-        if !candidate.exists() {
-            return candidate;
-        }
-        number += 1;
-    }
-}

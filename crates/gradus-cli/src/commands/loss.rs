@@ -5,8 +5,8 @@ use std::path::Path;
 use gradus::batch::{Comparison, ItemSet, Mined, MinedPairs};
 use gradus::config::settings;
 use gradus::device::{DeviceChoice, use_double_precision};
-use gradus::losses::{LabelNeed, Loss as LossModule, LossConfig};
-use gradus::tensor::{Device, Gradients, Tensor, TensorData};
+use gradus::losses::{Differentiated, LabelNeed, Loss as LossModule, LossConfig, not_finite};
+use gradus::tensor::{Device, Tensor, TensorData};
 use gradus_core::embeddings::{
     LabelKind, Matrix, read_item_labels, read_parameters, read_precise_matrix, write_matrix,
 };
@@ -93,14 +93,12 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
     if !loss.reduces() {
         return unreduced(&loss, &comparison, arguments);
     }
-    let evaluation = loss.evaluate(&comparison);
-    let value = number(&evaluation.value)?;
+    let differentiated = loss.differentiate(&comparison).map_err(Failure::new)?;
+    let value = differentiated.value;
     let mut terms = Map::new();
-    for (name, term) in &evaluation.terms {
-        terms.insert((*name).to_owned(), json!(number(term)?));
+    for (name, term) in &differentiated.terms {
+        terms.insert((*name).to_owned(), json!(term));
     }
-
-    let gradients = evaluation.value.backward();
     let parts = [
         (&arguments.gradient, Some(anchors)),
         (&arguments.reference_gradient, reference_rows),
@@ -115,7 +113,7 @@ pub(crate) fn run(arguments: &Loss) -> Outcome {
                 path.display()
             )));
         };
-        let matrix = gradient(&at, &gradients, is_double)?;
+        let matrix = gradient(&at, &differentiated, is_double)?;
         write_matrix(path, &matrix)
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
     }
@@ -145,7 +143,7 @@ fn unreduced(loss: &LossModule, comparison: &Comparison, arguments: &Loss) -> Ou
         let wrong = term.values.iter().find(|value| !value.is_finite());
         wrong.map(|value| (term.name, value))
     }) {
-        return Err(not_finite(&format!("a value of {name}"), *value));
+        return Err(Failure::new(not_finite(&format!("a value of {name}"), *value)));
     }
     if arguments.json {
         let terms: Map<String, serde_json::Value> = terms
@@ -212,20 +210,10 @@ fn class_count(
     parameters: Option<&Matrix>,
     labels: &Labels,
 ) -> Result<usize, Failure> {
-    let largest = labels.classes().and_then(|classes| classes.iter().max());
-    let by_labels = largest.map_or(0, |&largest| largest as usize + 1);
     let (Some(per_class), Some(parameters), Some(path)) =
         (config.proxies_per_class(), parameters, &arguments.parameters)
     else {
-        // Proxies of absent classes cost memory: labels of millions are a mistake, not a wish.
-        let many = 1 << 22;
-        if config.proxies_per_class().is_some() && by_labels > many {
-            return Err(Failure::new(format!(
-                "the largest label is {}, so {by_labels} classes would need proxies: number the classes from 0 without gaps",
-                by_labels - 1
-            )));
-        }
-        return Ok(by_labels);
+        return config.class_count(labels).map_err(Failure::new);
     };
     let rows = parameters.values.len() / parameters.dim;
     if !rows.is_multiple_of(per_class) {
@@ -287,25 +275,10 @@ fn tensor(matrix: &Matrix, is_double: bool, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-fn number(value: &Tensor<1>) -> Result<f64, Failure> {
-    let value: f64 = value.clone().try_into_scalar()?;
-    if value.is_finite() {
-        // No minus 0, which is what 0 times a negative sum is.
-        return Ok(value + 0.0);
-    }
-    Err(not_finite("the loss", value))
-}
-
-fn not_finite(what: &str, value: f64) -> Failure {
-    Failure::new(format!(
-        "{what} is {value}: the embeddings or settings are beyond what this precision can hold"
-    ))
-}
-
 /// The gradient at a leaf; 0 where the loss does not depend on it.
-fn gradient(at: &Tensor<2>, gradients: &Gradients, is_double: bool) -> Result<Matrix, Failure> {
+fn gradient(at: &Tensor<2>, differentiated: &Differentiated, is_double: bool) -> Result<Matrix, Failure> {
     let [rows, dim] = at.dims();
-    let values = match at.grad(gradients) {
+    let values = match differentiated.gradient(at) {
         Some(slopes) if is_double => slopes.try_to_vec_as::<f64>()?,
         Some(slopes) => slopes.try_to_vec_as::<f32>()?.into_iter().map(f64::from).collect(),
         None => vec![0.0; rows * dim],

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use gradus::config::{Config, Overlay};
-use gradus::train::{PreparedData, RunReport};
+use gradus::train::{PreparedData, RunFolder, RunReport};
 use serde_json::{Map, Value, json};
 
 use super::layers;
@@ -23,10 +23,7 @@ const MEASURES: [&str; 3] = ["recall@1", "map@r", "order_preservation"];
 pub(crate) fn run(arguments: &Quickstart) -> Outcome {
     let started = Instant::now();
     let interrupted = stop_on_interrupt();
-    let out = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| layers::new_run_folder("quickstart"));
+    let out = arguments.out.clone().unwrap_or_else(|| RunFolder::unused("quickstart"));
     let configure = |preset: &str, epochs: Option<usize>| -> Result<Config, Failure> {
         let mut layers = Overlay::preset(preset)?;
         layers.put(settings()?);

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gradus::config::{Config, Overlay};
 use gradus::models::BackboneConfig;
 use gradus::train::{Observer, PreparedData, RunFolder, RunReport, TensorBoard, Trainer};
-use gradus_core::data::Layout;
 use gradus_core::embeddings;
 use serde_json::Value;
 
@@ -30,7 +29,7 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
             let folder = arguments
                 .out
                 .clone()
-                .unwrap_or_else(|| layers::new_run_folder(&config.preset));
+                .unwrap_or_else(|| RunFolder::unused(&config.preset));
             (config, folder, false)
         }
     };
@@ -80,9 +79,7 @@ fn open(config: &Config, folder: &Path, resume: bool) -> Result<RunFolder, Failu
     if resume {
         return Ok(RunFolder::open(folder)?);
     }
-    let run = RunFolder::create(folder)?;
-    run.write_text(&run.config(), &toml::to_string(config)?)?;
-    Ok(run)
+    Ok(RunFolder::begin(folder, config)?)
 }
 
 fn train_in(
@@ -101,7 +98,7 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
     let mut layers = layers::of_source(&arguments.source)?;
     layers::put_data(&mut layers, &arguments.data)?;
     if let Some(path) = &arguments.embeddings {
-        put_vectors(&mut layers, path, arguments.labels.as_deref())?;
+        layers.put_vectors(path, arguments.labels.as_deref())?;
     }
     if let Some(name) = &arguments.backbone {
         layers.insert("model.backbone", backbone_section(name)?);
@@ -131,18 +128,6 @@ fn configuration(arguments: &Train) -> Result<Config, Failure> {
     }
     layers::put_overrides(&mut layers, &arguments.source)?;
     layers::resolve(layers)
-}
-
-/// A head on vectors of another model instead of a network on images.
-fn put_vectors(layers: &mut Overlay, path: &Path, labels: Option<&Path>) -> Result<(), Failure> {
-    layers.insert("data.path", layers::path_value(path)?);
-    layers.insert("data.layout", Layout::Embeddings.name());
-    if let Some(labels) = labels {
-        layers.insert("data.labels", layers::path_value(labels)?);
-    }
-    let width = embeddings::read_width(path)?;
-    layers.insert("model.vectors", i64::try_from(width).unwrap_or(i64::MAX));
-    Ok(())
 }
 
 /// A backbone of a name with default options, as a section.

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use gradus::config::{Config, Overlay};
-use gradus::models::Embedder;
-use gradus::state::{load_named_arrays, read_safetensors};
-use gradus::tensor::{Device, Module};
 use gradus::train::embed::Images;
+pub(crate) use gradus::train::trained::{load_embedder, stored_layers};
 use gradus::train::trainer::{self, TestEmbeddings};
 use gradus::train::{PreparedData, RunFolder};
 use gradus_core::EmbeddingSet;
@@ -67,14 +65,6 @@ pub(crate) fn embed_test(
     })
 }
 
-/// The configuration a run was trained with, as layers to put others over.
-pub(crate) fn stored_layers(folder: &Path) -> Result<Overlay, Failure> {
-    let run = RunFolder::open(folder)?;
-    let mut layers = Overlay::default();
-    layers.file(&run.config())?;
-    Ok(layers)
-}
-
 /// The same without what selects classes of the run's own data.
 pub(crate) fn without_selection(layers: Overlay) -> Result<Overlay, Failure> {
     let mut config = layers.resolve()?;
@@ -106,30 +96,4 @@ pub(crate) fn model_of(folder: &Path, config: &Config) -> Result<Model, Failure>
         run.display().to_string(),
         &[&weights, network.as_bytes(), transform.as_bytes()],
     ))
-}
-
-/// The final embedder of a run.
-pub(crate) fn load_embedder(folder: &Path, config: &Config) -> Result<(Embedder, Device), Failure> {
-    let run = RunFolder::open(folder)?;
-    let path = run.model();
-    if !path.exists() {
-        return Err(Failure::new(format!(
-            "{} has no model yet: the run did not end; continue it with `gradus train --resume {}`",
-            folder.display(),
-            folder.display()
-        )));
-    }
-    let device = config.device.resolve().map_err(Failure::new)?;
-    // The run's own weights follow: the pretrained file it started from need not exist any more.
-    let mut model = config.model.clone();
-    model.weights = None;
-    let embedder = model.init(config.seed, &device)?;
-    let (arrays, _) = read_safetensors(&path).map_err(Failure::new)?;
-    let embedder = load_named_arrays(embedder, &arrays).map_err(|problem| {
-        Failure::new(format!(
-            "{} does not fit the configuration of its run: {problem}",
-            path.display()
-        ))
-    })?;
-    Ok((embedder.valid(), device))
 }

@@ -13,7 +13,7 @@ mod thumbnail;
 pub mod transform;
 pub mod turns;
 
-pub use dataset::{Class, DataError, Dataset, Factor, Item, Part, Source};
+pub use dataset::{Class, DataError, Dataset, Factor, Item, Part, Source, Vectors};
 pub use layouts::Layout;
 pub use split::{ClassSelection, Split, SplitOptions};
 pub use thumbnail::thumbnail;

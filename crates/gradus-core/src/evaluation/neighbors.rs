@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::blocks::{Tile, on_threads, ranges, similarities};
-use super::unit_rows::UnitRows;
+use super::rows::Rows;
+use super::unit_rows::{UnitRows, check};
 use super::{EvaluationError, EvaluationOptions};
 use crate::EmbeddingSet;
 
@@ -46,9 +47,34 @@ pub fn nearest(
     count: usize,
     options: &EvaluationOptions,
 ) -> Result<Neighbors, EvaluationError> {
-    let query_rows = UnitRows::in_given_order(queries, "query")?;
+    check(queries, "query")?;
+    if let Some(gallery) = gallery {
+        check(gallery, "gallery")?;
+    }
+    nearest_rows(queries, gallery.map(|gallery| gallery as &dyn Rows), count, options)
+}
+
+/// [`nearest`] of rows that have no labels, wherever they lie.
+///
+/// # Errors
+/// Sets that are empty, of different widths, hold a zero or non-finite row, or cannot be read.
+///
+/// ```
+/// use gradus_core::evaluation::{EvaluationOptions, RowSlice, nearest_rows};
+/// let rows = RowSlice::new(2, &[1.0, 0.0, 0.0, 1.0, 0.9, 0.1]);
+/// let found = nearest_rows(&rows, None, 1, &EvaluationOptions::default())?;
+/// assert_eq!(found.indices, [2, 2, 0]);
+/// # Ok::<(), gradus_core::evaluation::EvaluationError>(())
+/// ```
+pub fn nearest_rows(
+    queries: &dyn Rows,
+    gallery: Option<&dyn Rows>,
+    count: usize,
+    options: &EvaluationOptions,
+) -> Result<Neighbors, EvaluationError> {
+    let query_rows = UnitRows::of_rows(queries, "query")?;
     let separate = gallery
-        .map(|gallery| UnitRows::in_given_order(gallery, "gallery"))
+        .map(|gallery| UnitRows::of_rows(gallery, "gallery"))
         .transpose()?;
     let gallery_rows = separate.as_ref().unwrap_or(&query_rows);
     if gallery_rows.dim() != query_rows.dim() {

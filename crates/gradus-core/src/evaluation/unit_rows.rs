@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::EvaluationError;
+use super::rows::Rows;
 use crate::EmbeddingSet;
 
 /// Rows and depth are padded with zeros to a multiple of these, so that every matrix product takes the same path through the
@@ -40,20 +41,47 @@ impl UnitRows {
         check(set, what)?;
         let mut order: Vec<u32> = (0..set.len() as u32).collect();
         order.sort_by_key(|&index| (set.labels[index as usize], index));
-        Self::gather(set, order, what)
+        Self::gather(set, &set.values, |row| set.labels[row], order, what)
     }
 
     /// The same without sorting by class: positions are the indices of `set`. There is then one "class" per run of labels.
     pub(crate) fn in_given_order(set: &EmbeddingSet, what: &'static str) -> Result<Self, EvaluationError> {
         check(set, what)?;
-        Self::gather(set, (0..set.len() as u32).collect(), what)
+        Self::gather(
+            set,
+            &set.values,
+            |row| set.labels[row],
+            (0..set.len() as u32).collect(),
+            what,
+        )
     }
 
-    fn gather(set: &EmbeddingSet, order: Vec<u32>, what: &'static str) -> Result<Self, EvaluationError> {
-        let stride = set.dim.next_multiple_of(DEPTH_MULTIPLE);
-        let mut values = vec![0.0_f32; set.len().next_multiple_of(ROW_MULTIPLE) * stride];
+    /// Rows without labels, in the order they have: one class.
+    pub(crate) fn of_rows(rows: &dyn Rows, what: &'static str) -> Result<Self, EvaluationError> {
+        let (len, dim) = (rows.len(), rows.dim());
+        if len == 0 || dim == 0 {
+            return Err(EvaluationError::Empty { what, rows: len, dim });
+        }
+        if u32::try_from(len).is_err() {
+            return Err(EvaluationError::TooLarge { what, rows: len });
+        }
+        let mut buffer = Vec::new();
+        let values = rows.read(0..len, &mut buffer)?;
+        Self::gather(rows, values, |_| 0, (0..len as u32).collect(), what)
+    }
+
+    fn gather(
+        rows: &dyn Rows,
+        given: &[f32],
+        label: impl Fn(usize) -> u32,
+        order: Vec<u32>,
+        what: &'static str,
+    ) -> Result<Self, EvaluationError> {
+        let dim = rows.dim();
+        let stride = dim.next_multiple_of(DEPTH_MULTIPLE);
+        let mut values = vec![0.0_f32; order.len().next_multiple_of(ROW_MULTIPLE) * stride];
         for (target, &index) in values.chunks_exact_mut(stride).zip(&order) {
-            let row = set.row(index as usize);
+            let row = &given[index as usize * dim..(index as usize + 1) * dim];
             // Squared in f64: no finite f32 row overflows or vanishes.
             let norm = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
             let problem = if !norm.is_finite() {
@@ -68,7 +96,7 @@ impl UnitRows {
                 return Err(EvaluationError::Row {
                     what,
                     row,
-                    id: set.ids[row].clone(),
+                    id: rows.name(row),
                     problem,
                 });
             }
@@ -78,7 +106,7 @@ impl UnitRows {
         }
         let mut classes: Vec<ClassRange> = Vec::new();
         for (position, &index) in order.iter().enumerate() {
-            let label = set.labels[index as usize];
+            let label = label(index as usize);
             match classes.last_mut() {
                 Some(class) if class.label == label => class.rows.end = position + 1,
                 _ => classes.push(ClassRange {
@@ -88,7 +116,7 @@ impl UnitRows {
             }
         }
         Ok(Self {
-            dim: set.dim,
+            dim,
             stride,
             values,
             order,

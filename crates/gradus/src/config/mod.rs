@@ -8,7 +8,7 @@ pub mod presets;
 mod sections;
 
 pub use from_start::resolve_from_start;
-pub use overlay::{ConfigError, Overlay, settings};
+pub use overlay::{ConfigError, Overlay, settings, settings_of};
 pub(crate) use overlay::{closest, with_suggestion};
 pub use sections::{
     CacheKind, Config, DataConfig, EarlyStopping, EvaluationConfig, FeatureCache, OptimizerConfig, ProxyStart,

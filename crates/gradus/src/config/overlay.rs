@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use gradus_core::data::Layout;
+use gradus_core::embeddings;
 use toml::{Table, Value};
 
 use super::{Config, presets};
@@ -170,6 +172,31 @@ impl Overlay {
         merge(&mut self.table, table, "");
     }
 
+    /// Puts vectors of another model in the place of images: a head is trained on them alone. Classes come from `labels`, or
+    /// from the file itself.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a path is not valid UTF-8.
+    pub fn put_vectors(&mut self, path: &Path, labels: Option<&Path>) -> Result<(), ConfigError> {
+        let text = |path: &Path| {
+            path.to_str().map(str::to_owned).ok_or_else(|| ConfigError::Refused {
+                origin: path.display().to_string(),
+                problem: "the path is not valid UTF-8, which the configuration needs".to_owned(),
+            })
+        };
+        let width = embeddings::read_width(path).map_err(|error| ConfigError::Refused {
+            origin: "embeddings".to_owned(),
+            problem: error.to_string(),
+        })?;
+        self.insert("data.path", text(path)?);
+        self.insert("data.layout", Layout::Embeddings.name());
+        if let Some(labels) = labels {
+            self.insert("data.labels", text(labels)?);
+        }
+        self.insert("model.vectors", i64::try_from(width).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
     /// Whether some layer says something about a dotted path.
     #[must_use]
     pub fn mentions(&self, path: &str) -> bool {
@@ -236,6 +263,23 @@ pub fn settings<T: serde::de::DeserializeOwned>(name: &str, assignments: &[Strin
         one.set(assignment)?;
         merge(&mut table, one.table, "");
     }
+    settings_of(name, table)
+}
+
+/// The same from a table of settings.
+///
+/// ```
+/// use gradus::config::settings_of;
+/// use gradus_core::miners::MinerConfig;
+/// let miner: MinerConfig = settings_of("pair-margin", toml::from_str("pos-margin = 0.3").unwrap()).unwrap();
+/// assert_eq!(miner.name(), "pair-margin");
+/// ```
+///
+/// # Errors
+/// A key or a value that is not accepted; with a suggestion. An unknown name.
+pub fn settings_of<T: serde::de::DeserializeOwned>(name: &str, given: Table) -> Result<T, ConfigError> {
+    let mut table = Table::new();
+    merge(&mut table, given, "");
     let mut named = Table::new();
     named.insert(name.to_owned(), Value::Table(table));
     Value::Table(named).try_into().map_err(|error| ConfigError::Refused {

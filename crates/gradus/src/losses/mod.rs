@@ -38,6 +38,7 @@
 
 mod check;
 mod compat;
+mod differentiate;
 mod options;
 mod parameters;
 mod reducers;
@@ -53,6 +54,7 @@ mod view;
 use serde::{Deserialize, Serialize};
 
 pub use compat::Compat;
+pub use differentiate::{Differentiated, not_finite};
 pub use options::{Composed, LossOptions, TripletsPerAnchor};
 pub use reducers::{ReducerConfig, ReducerInfo};
 pub use regularizers::{RegularizerConfig, RegularizerInfo};

@@ -22,6 +22,7 @@ pub mod start;
 pub mod step;
 pub mod teacher;
 pub mod tensorboard;
+pub mod trained;
 pub mod trainer;
 
 pub use error::TrainError;

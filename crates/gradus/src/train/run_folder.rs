@@ -8,6 +8,7 @@ use gradus_core::files::write_atomically;
 
 use super::error::TrainError;
 use super::events::Event;
+use crate::config::Config;
 
 /// The folder of a run.
 ///
@@ -51,6 +52,30 @@ impl RunFolder {
         };
         std::fs::create_dir_all(folder.checkpoints()).map_err(|error| folder.unwritable(&error))?;
         Ok(folder)
+    }
+
+    /// Makes the folder of a new run with its resolved configuration in it.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create), or if the configuration cannot be written.
+    pub fn begin(root: &Path, config: &Config) -> Result<Self, TrainError> {
+        let folder = Self::create(root)?;
+        let text = toml::to_string(config).map_err(|error| TrainError::Config(error.to_string()))?;
+        folder.write_text(&folder.config(), &text)?;
+        Ok(folder)
+    }
+
+    /// A folder under `runs/` that does not exist yet: `runs/<name>-001`, `runs/<name>-002`, …
+    #[must_use]
+    pub fn unused(name: &str) -> PathBuf {
+        let mut number = 1;
+        loop {
+            let candidate = Path::new("runs").join(format!("{name}-{number:03}"));
+            if !candidate.exists() {
+                return candidate;
+            }
+            number += 1;
+        }
     }
 
     /// Opens the folder of an existing run.

@@ -13,11 +13,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use gradus::study::{Outcome as RunOutcome, Runner, Search, Settings, Study, Summary, Trial, summarise};
+use gradus::train::RunFolder;
 use gradus_core::files::write_atomically;
 
 use self::plan::Plan;
 use self::told::Told;
-use super::layers;
 use super::train::stop_on_interrupt;
 use crate::arguments::{Compare, Stage};
 use crate::failure::{Failure, Outcome};
@@ -51,10 +51,7 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     let search = plan.search()?;
     let mut study = plan.study(&BTreeMap::new())?;
     let interrupted = stop_on_interrupt();
-    let folder = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| layers::new_run_folder("compare"));
+    let folder = arguments.out.clone().unwrap_or_else(|| RunFolder::unused("compare"));
     if let Some(stage) = arguments.worker {
         workers::stop_with_parent(&interrupted);
         if let Some(search) = &search {
