@@ -38,7 +38,8 @@ fn tensor(pictures: &[RgbImage]) -> Tensor<4> {
 /// A network whose running statistics are no longer those of the start.
 fn network(config: &ModelConfig, size: usize) -> Embedder {
     let network = config.init(5, &Device::default()).unwrap();
-    for _ in 0..3 {
+    // Running statistics move a tenth of the way each time; before they arrive, deep networks see no difference between pictures.
+    for _ in 0..25 {
         let _ = network.forward(tensor(&pictures(4, size)), Mode::Train);
     }
     network
@@ -88,7 +89,7 @@ fn agrees(config: &ModelConfig, size: usize, opset: i64) {
     let (first, second) = (&expected[..config.width], &expected[config.width..2 * config.width]);
     let told_apart = largest_difference(first, second);
     assert!(
-        told_apart > 10.0 * difference.max(1e-6),
+        told_apart > 10.0 * difference,
         "{:?} sees no difference: {told_apart}",
         config.backbone
     );
