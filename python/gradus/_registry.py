@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from typing import Any
 
 # What every loss takes beside its own settings.
@@ -22,8 +23,9 @@ def class_name(name: str) -> str:
 
 
 def keywords(entry: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-    """The settings of an entry with their defaults, as keywords, and those that all entries take."""
-    own = {key.replace("-", "_"): value for key, value in entry["defaults"].items()}
+    """The settings of an entry with their defaults, as keywords (``lambda_`` for ``lambda``), and those that all entries take."""
+    words = ((key.replace("-", "_"), value) for key, value in entry["defaults"].items())
+    own = {word + "_" * keyword.iskeyword(word): value for word, value in words}
     return {**own, **{key: value for key, value in fixed.items() if key not in own}}
 
 
@@ -39,7 +41,8 @@ def make(entry: dict[str, Any], base: type, module: str, fixed: dict[str, Any], 
 
     def new(cls: type, **settings: Any) -> Any:
         given = {key: settings.pop(key) for key in own if key in settings}
-        return base.__new__(cls, entry["name"], settings, **given)
+        named = {key.removesuffix("_"): value for key, value in settings.items()}
+        return base.__new__(cls, entry["name"], named, **given)
 
     new.__name__, new.__qualname__ = "__new__", f"{name}.__new__"
     parameters = [

@@ -3,7 +3,7 @@
 >>> loss = MultiSimilarity(beta=40)
 >>> value, gradient = loss(embeddings, labels)
 
-Settings are keywords, written as in configuration files with ``_`` for ``-``; what is composed with a loss (``distance``,
+Settings are keywords, written as in configuration files with ``_`` for ``-`` (and ``lambda_`` for ``lambda``); what is composed with a loss (``distance``,
 ``reducer``, regularisers) is a name or a dict of a name and its settings: ``distance="cosine"``, ``distance={"lp": {"p": 1}}``.
 ``evaluate`` also gives the terms and the gradients at references and at the parameters of the loss. Losses with proxies take
 ``classes``, their number (default: one more than the largest label of the first call), and ``seed``; their proxies are

@@ -35,10 +35,12 @@ def test_every_miner_chooses_pairs_or_triplets(name):
     found = miner(values, labels)
     assert len(found) in (3, 4)
     assert all(np.array_equal(a, b) for a, b in zip(found, miner(values, labels)))
-    if len(found) == 3 and name != "EmbeddingsAlreadyPackagedAsTriplets":
+    if name in ("EmbeddingsAlreadyPackagedAsTriplets", "RhoRegularization"):
+        return  # The first takes rows as they come, the second swaps positives and negatives now and then.
+    if len(found) == 3:
         anchors, positives, negatives = found
         assert (labels[anchors] == labels[positives]).all() and (labels[anchors] != labels[negatives]).all()
-    elif len(found) == 4:
+    else:
         anchors, positives, others, negatives = found
         assert (labels[anchors] == labels[positives]).all() and (labels[others] != labels[negatives]).all()
 

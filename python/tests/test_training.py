@@ -128,7 +128,7 @@ def test_what_cannot_be_embedded_is_refused(run, tmp_path):
 def test_a_head_is_trained_on_vectors_of_another_model(tmp_path):
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(8), 12)
-    vectors = (generator.standard_normal((8, 20))[labels] + 0.5 * generator.standard_normal((96, 20))).astype(np.float32)
+    vectors = (generator.standard_normal((8, 80))[labels] + 0.5 * generator.standard_normal((96, 80))).astype(np.float32)
     np.save(tmp_path / "E.npy", vectors)
     np.save(tmp_path / "L.npy", labels)
     run = gradus.train(
@@ -138,16 +138,16 @@ def test_a_head_is_trained_on_vectors_of_another_model(tmp_path):
             "labels": tmp_path / "L.npy",
             "data": {"train_classes": "0-3", "test_classes": "4-7"},
             "sampler.m-per-class": {"classes": 4, "samples": 4},
-            "model.width": 8,
+            "model.width": 64,
             "train.epochs": 3,
         },
         out=tmp_path / "head",
     )
-    assert run.embed(vectors).shape == (96, 8)
+    assert run.embed(vectors).shape == (96, 64)
     with pytest.raises(ValueError, match="vectors of another model"):
         run.embed(str(tmp_path))
     with pytest.raises(ValueError, match="numbers each"):
-        run.embed(vectors[:, :19])
+        run.embed(vectors[:, :79])
 
 
 @pytest.mark.parametrize(

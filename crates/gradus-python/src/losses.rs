@@ -163,13 +163,10 @@ impl Loss {
                 ),
             }));
         }
-        let loss = if is_double { in_double(loss) } else { loss };
-        let new = tensor(values, [count, dim], DType::F64, &processor()?).cast(if is_double {
-            DType::F64
-        } else {
-            DType::F32
-        });
-        *held = Some(loss.with_parameters(new.require_grad()));
+        let loss = in_precision(loss, if is_double { DType::F64 } else { DType::F32 });
+        // In the precision of those they replace.
+        let new = tensor(values, [count, dim], DType::F64, &processor()?);
+        *held = Some(loss.with_parameters(new));
         Ok(())
     }
 
@@ -430,7 +427,11 @@ impl Loss {
                     None => self.config.class_count(labels).map_err(refused)?,
                 };
                 let loss = self.config.init(dim, classes, self.seed, &processor()?);
-                let loss = if T::DTYPE == DType::F64 { in_double(loss) } else { loss };
+                let loss = if T::DTYPE == DType::F64 {
+                    in_precision(loss, DType::F64)
+                } else {
+                    loss
+                };
                 *held = Some(loss.clone());
                 loss
             }
@@ -528,20 +529,17 @@ fn to_host<T: Number>(tensor: Tensor<2>) -> PyResult<Vec<T>> {
     tensor.try_into_vec_as::<T>().map_err(failed)
 }
 
-/// Parameters in another precision, as leaves.
+/// Parameters and running statistics in another precision.
 struct Cast(DType);
 
 impl ModuleMapper for Cast {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let values = param.val().detach().cast(self.0);
-        Param::initialized(param.id, values.require_grad())
+        let old = param.val();
+        let new = Tensor::from_data(old.to_data(), (&old.device(), self.0));
+        Param::initialized(param.id, new.set_require_grad(old.is_require_grad()))
     }
 }
 
 fn in_precision(loss: LossModule, dtype: DType) -> LossModule {
     loss.map(&mut Cast(dtype))
-}
-
-fn in_double(loss: LossModule) -> LossModule {
-    in_precision(loss, DType::F64)
 }
