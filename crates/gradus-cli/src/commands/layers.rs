@@ -1,6 +1,6 @@
 //! From what was typed to a configuration: preset, file, overrides, flags.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gradus::config::{Config, Overlay};
 use gradus_core::data::Layout;

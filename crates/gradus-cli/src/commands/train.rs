@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gradus::config::{Config, Overlay};
 use gradus::models::BackboneConfig;
 use gradus::train::{Observer, PreparedData, RunFolder, RunReport, TensorBoard, Trainer};
-use gradus_core::embeddings;
 use serde_json::Value;
 
 use super::layers;
