@@ -1,5 +1,7 @@
 """Image search."""
 
+import shutil
+
 import gradus
 import numpy as np
 import pytest
@@ -54,3 +56,15 @@ def test_mistakes_are_refused(tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_an_index_outlives_its_working_directory_and_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = vectors()
+    index = gradus.Index.create("here", rows)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert index.search(rows[1], k=1)[0]["id"] == "1"
+    assert index.folder == tmp_path / "here"
+    shutil.rmtree(tmp_path / "here")
+    del index

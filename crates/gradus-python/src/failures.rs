@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use gradus::config::ConfigError;
@@ -56,6 +57,11 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
             "gradus met a defect of its own ({message}). Please report the call and this message"
         )))
     })
+}
+
+/// A folder that stays the same where a program goes to another one.
+pub(crate) fn absolute(folder: &Path) -> PyResult<PathBuf> {
+    std::path::absolute(folder).map_err(|error| refused(format!("{}: {error}", folder.display())))
 }
 
 /// The exception for a configuration that was refused.

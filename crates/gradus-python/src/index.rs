@@ -1,5 +1,6 @@
 //! Image search.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use gradus_index::{EngineKind, Filter, Index as IndexFolder, Item, Settings};
@@ -8,7 +9,7 @@ use pyo3::types::PyList;
 use serde_json::Value;
 
 use crate::arrays;
-use crate::failures::{detached, of_index, refused};
+use crate::failures::{absolute, detached, of_index, refused};
 use crate::options::Words;
 use crate::values::serialized;
 
@@ -16,7 +17,15 @@ use crate::values::serialized;
 #[pyclass(frozen, module = "gradus._gradus")]
 #[derive(Debug)]
 pub(crate) struct Index {
-    index: IndexFolder,
+    index: Option<IndexFolder>,
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // The engine writes once more when it is closed and panics where its folder is gone: by then nobody can be told.
+        let closed = catch_unwind(AssertUnwindSafe(|| drop(self.index.take())));
+        drop(closed);
+    }
 }
 
 #[pymethods]
@@ -27,8 +36,9 @@ impl Index {
     ///     FileNotFoundError: no index there.
     #[staticmethod]
     fn open(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
+        let folder = absolute(&folder)?;
         let index = detached(py, || IndexFolder::open(&folder).map_err(of_index))?;
-        Ok(Self { index })
+        Ok(Self { index: Some(index) })
     }
 
     /// Builds an index of vectors; one that is there is replaced when the new one is whole.
@@ -51,6 +61,7 @@ impl Index {
         payload: Option<Vec<Bound<'_, PyAny>>>,
         engine: Option<&str>,
     ) -> PyResult<Self> {
+        let folder = absolute(&folder)?;
         let rows = arrays::Matrix::<f32>::new(vectors, "vectors")?;
         let engine = match engine {
             None => EngineKind::default(),
@@ -94,39 +105,39 @@ impl Index {
             builder.add(&items, values).map_err(of_index)?;
             builder.finish().map_err(of_index)
         })?;
-        Ok(Self { index })
+        Ok(Self { index: Some(index) })
     }
 
     /// The folder of the index.
     #[getter]
     fn folder(&self) -> &Path {
-        self.index.folder()
+        self.index().folder()
     }
 
     /// Width of its vectors.
     #[getter]
     fn dim(&self) -> usize {
-        self.index.dimension()
+        self.index().dimension()
     }
 
     /// What answers searches: "flat" (exact) or "qdrant-edge" (approximate).
     #[getter]
     fn engine(&self) -> &'static str {
-        self.index.engine().name()
+        self.index().engine().name()
     }
 
     /// Why searches are exact although the engine is not, if they are.
     #[getter]
     fn notice(&self) -> Option<String> {
-        self.index.notice().map(str::to_owned)
+        self.index().notice().map(str::to_owned)
     }
 
     fn __len__(&self) -> usize {
-        self.index.len()
+        self.index().len()
     }
 
     fn __contains__(&self, id: &str) -> bool {
-        self.index.contains(id)
+        self.index().contains(id)
     }
 
     /// The `k` items nearest to a vector, nearest first: dicts with "id", "score" (cosine similarity), "class", "image",
@@ -147,7 +158,7 @@ impl Index {
         threshold: Option<f32>,
     ) -> PyResult<Py<PyAny>> {
         self.each(py, vector, filter, |query, filter| {
-            self.index.search(query, k, filter, threshold)
+            self.index().search(query, k, filter, threshold)
         })
     }
 
@@ -163,15 +174,15 @@ impl Index {
         threshold: Option<f32>,
     ) -> PyResult<Py<PyAny>> {
         self.each(py, vector, filter, |query, filter| {
-            self.index.identify(query, k, filter, threshold)
+            self.index().identify(query, k, filter, threshold)
         })
     }
 
     fn __repr__(&self) -> String {
         format!(
             "Index({:?}, {} items, dim={}, engine={:?})",
-            self.index.folder().display().to_string(),
-            self.index.len(),
+            self.index().folder().display().to_string(),
+            self.index().len(),
             self.dim(),
             self.engine()
         )
@@ -179,6 +190,10 @@ impl Index {
 }
 
 impl Index {
+    fn index(&self) -> &IndexFolder {
+        self.index.as_ref().expect("it is held until it is dropped")
+    }
+
     fn each<T: serde::Serialize + Send>(
         &self,
         py: Python<'_>,
@@ -189,7 +204,7 @@ impl Index {
         let (values, rows, dim) = arrays::vectors(vector, "vector")?;
         let texts = filter.map_or_else(Vec::new, Words::into_vec);
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let filter = Filter::parse(&texts, &self.index.fields()).map_err(of_index)?;
+        let filter = Filter::parse(&texts, &self.index().fields()).map_err(of_index)?;
         let answers = detached(py, || {
             let queries = values.chunks_exact(dim.max(1));
             queries

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gradus::config::Config;
 use gradus::models::Embedder;
-use gradus::train::embed::{Images, embed_batches};
+use gradus::train::embed::{Images, Output, embed, embed_batches};
 use gradus::train::trained::{load_embedder, stored_layers};
 use gradus::train::{RunFolder, Silent, TrainError, prepare};
 use gradus_core::data::{Item, Part, Source, Vectors, layouts};
@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::arrays::{self, Matrix};
-use crate::failures::{detached, failed, of_config, of_training, refused};
+use crate::failures::{absolute, detached, failed, of_config, of_training, refused};
 use crate::values::{serialized, to_python};
 
 /// A trained run: `gradus.load(folder)`.
@@ -37,6 +37,7 @@ impl Run {
     #[staticmethod]
     #[pyo3(signature = (folder, *, device=None))]
     pub(crate) fn load(py: Python<'_>, folder: PathBuf, device: Option<&str>) -> PyResult<Self> {
+        let folder = absolute(&folder)?;
         let missing = |error: TrainError| PyFileNotFoundError::new_err(error.to_string());
         let run = RunFolder::open(&folder).map_err(missing)?;
         let has_model = run.model().exists();
@@ -124,8 +125,21 @@ impl Run {
         let values = detached(py, || {
             let mut images = Images::new(&self.config, &items, &prepare::new_cache(0, 0)).map_err(of_training)?;
             images.batch_size = batch_size.unwrap_or(images.batch_size);
-            let mut values = Vec::with_capacity(items.len() * self.dim);
             let all: Vec<usize> = (0..items.len()).collect();
+            if self.config.model.vectors.is_some() {
+                let labels = vec![0; items.len()];
+                let set = embed(
+                    &embedder,
+                    &images,
+                    &all,
+                    labels,
+                    Output::Embedding,
+                    "embedding",
+                    &mut Silent,
+                );
+                return Ok(set.map_err(of_training)?.values);
+            }
+            let mut values = Vec::with_capacity(items.len() * self.dim);
             let take = |_: &[usize], rows: &[f32]| {
                 values.extend_from_slice(rows);
                 Python::attach(|py| py.check_signals()).map_err(Ended)

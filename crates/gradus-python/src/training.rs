@@ -14,7 +14,7 @@ use pyo3::exceptions::PyFileNotFoundError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::failures::{caught, failed, of_config, of_training, refused};
+use crate::failures::{absolute, caught, failed, of_config, of_training, refused};
 use crate::run::Run;
 use crate::values::{serialized, setting, table};
 
@@ -94,6 +94,7 @@ impl Training {
                 (config, folder, false)
             }
         };
+        let folder = absolute(&folder)?;
         let run = if resumes {
             RunFolder::open(&folder)
         } else {

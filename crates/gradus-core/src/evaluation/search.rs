@@ -203,21 +203,20 @@ impl Search<'_> {
                     within: Range<u32>,
                     place: &(dyn Fn(u32) -> usize + Sync),
                     lists: &mut [Vec<Positive>]| {
-            lists
-                .par_iter_mut()
-                .enumerate()
-                .with_min_len(16)
-                .for_each(|(offset, list)| {
-                    let query = rows.start + offset;
-                    let row = own.raw(query, dim);
-                    pulp::Arch::new().dispatch(|| {
-                        for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
-                            let at = place(position);
-                            let key = self.space.key(row, target.raw(at, dim), target.norm(at));
-                            list.push((key, position, degree));
-                        }
-                    });
+            // Queries that know the same rows one after the other: these stay in the cache.
+            let mut lists: Vec<_> = lists.iter_mut().enumerate().collect();
+            lists.sort_by_key(|(offset, _)| self.relevance.known(rows.start + offset).first());
+            lists.into_par_iter().with_min_len(16).for_each(|(offset, list)| {
+                let query = rows.start + offset;
+                let row = own.raw(query, dim);
+                pulp::Arch::new().dispatch(|| {
+                    for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
+                        let at = place(position);
+                        let key = self.space.key(row, target.raw(at, dim), target.norm(at));
+                        list.push((key, position, degree));
+                    }
                 });
+            });
         };
         match resident {
             Some(target) => fill(target, 0..u32::MAX, &|position| position as usize, &mut lists),
