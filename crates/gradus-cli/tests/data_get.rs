@@ -23,10 +23,12 @@ enum Manner {
     WithoutRanges,
 }
 
+/// Paths and ranges asked for.
+type Log = Vec<(String, Option<usize>)>;
+
 struct Server {
     address: String,
-    /// Paths and ranges asked for.
-    asked: Arc<Mutex<Vec<(String, Option<usize>)>>>,
+    asked: Arc<Mutex<Log>>,
 }
 
 fn serve(files: HashMap<String, (Vec<u8>, Manner)>) -> Server {
@@ -42,11 +44,7 @@ fn serve(files: HashMap<String, (Vec<u8>, Manner)>) -> Server {
     Server { address, asked }
 }
 
-fn answer(
-    mut stream: TcpStream,
-    files: &HashMap<String, (Vec<u8>, Manner)>,
-    log: &Mutex<Vec<(String, Option<usize>)>>,
-) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, files: &HashMap<String, (Vec<u8>, Manner)>, log: &Mutex<Log>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap()?;
     let name = first.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();

@@ -1,5 +1,7 @@
 //! `gradus index`, `search`, `calibrate` and `duplicates`, as typed.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

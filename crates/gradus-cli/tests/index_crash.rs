@@ -1,5 +1,7 @@
 //! Builds and additions killed at any moment.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Every engine against a naive search: random adds, deletes, filters, re-opening.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use gradus_index::{EngineKind, Filter, Index, IndexError, Item, Settings};

@@ -8,6 +8,7 @@
 //! `GRADUS_QDRANT_KEY` holds the API key, if there is one. The tests make collections called `gradus-test-…` and leave them behind.
 
 #![cfg(feature = "remote")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

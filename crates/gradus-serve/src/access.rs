@@ -25,7 +25,7 @@ fn is_allowed(shared: &Shared, headers: &HeaderMap) -> bool {
             .ok()?
             .split(';')
             .find_map(|part| part.trim().strip_prefix(COOKIE)?.strip_prefix('='))
-            .map(|value| unescaped(value))
+            .map(unescaped)
     });
     let equal = |given: &[u8]| bool::from(given.ct_eq(token.as_bytes()));
     bearer.is_some_and(equal) || cookie.is_some_and(|value| equal(&value))

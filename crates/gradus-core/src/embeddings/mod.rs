@@ -139,11 +139,14 @@ pub fn companion_path(path: &Path) -> PathBuf {
     path.with_extension("csv")
 }
 
+/// Names and labels of rows, in their order.
+pub type NamesAndLabels = (Vec<String>, Vec<u32>);
+
 /// Names and labels of the rows of an `.npy` file, from the table that gradus wrote beside it; none if there is no such table.
 ///
 /// # Errors
 /// A table that cannot be read or is damaged.
-pub fn read_companion(path: &Path) -> Result<Option<(Vec<String>, Vec<u32>)>, EmbeddingFileError> {
+pub fn read_companion(path: &Path) -> Result<Option<NamesAndLabels>, EmbeddingFileError> {
     let beside = companion_path(path);
     if companion::is_ours(&beside) {
         companion::read(&beside, path).map(Some)

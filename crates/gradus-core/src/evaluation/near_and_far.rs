@@ -247,7 +247,7 @@ mod tests {
         let position = |row: usize| rows.order().iter().position(|&index| index as usize == row).unwrap();
         for query in 0..60 {
             let apart = |row: usize| f64::from(distance(rows.row(position(query)), rows.row(position(row))));
-            for factor in 0..2 {
+            for (factor, got) in found[position(query)].iter().enumerate() {
                 let same = |row: usize| set.labels[row] == set.labels[query];
                 let mut limit = 0.5;
                 if factor == 1 {
@@ -267,7 +267,6 @@ mod tests {
                     }
                 }
                 let expected = (0..60).any(far).then(|| if same(best.unwrap()) { 1.0 } else { 0.0 });
-                let got = &found[position(query)][factor];
                 assert_eq!(got.recall_far, expected, "query {query} factor {factor}");
                 let near: Vec<usize> = (0..60).filter(|&row| row != query && same(row) && !far(row)).collect();
                 let known: Vec<f64> = near.iter().map(|&row| table.distance(factor, query, row)).collect();

@@ -129,11 +129,11 @@ mod tests {
         let scores = pair_scores(&set).unwrap();
         let matrix = similarity_matrix(&set, &set);
         let [mut same, mut accepted] = [0_u64; 2];
-        for a in 0..set.len() {
-            for b in a + 1..set.len() {
+        for (a, row) in matrix.iter().enumerate() {
+            for (b, similarity) in row.iter().enumerate().skip(a + 1) {
                 if set.labels[a] == set.labels[b] {
                     same += 1;
-                    accepted += u64::from(matrix[a][b] >= 0.5);
+                    accepted += u64::from(*similarity >= 0.5);
                 }
             }
         }

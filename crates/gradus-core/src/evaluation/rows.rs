@@ -101,11 +101,7 @@ impl<'a> RowSlice<'a> {
     pub fn new(dim: usize, values: &'a [f32]) -> Self {
         Self {
             dim,
-            values: if dim == 0 {
-                &[]
-            } else {
-                &values[..values.len() / dim * dim]
-            },
+            values: &values[..values.len().checked_div(dim).unwrap_or(0) * dim],
             labels: None,
             set: OnceLock::new(),
         }

@@ -144,7 +144,7 @@ impl Input {
         arguments: &IndexInput,
         payload: &Payload,
         contains: &dyn Fn(&str) -> bool,
-        store: &mut dyn FnMut(&[Item], &[f32]) -> Result<(), Failure>,
+        store: Store<'_>,
     ) -> Result<Entered, Failure> {
         let mut entered = Entered::default();
         let items = match self {
@@ -173,13 +173,16 @@ impl Input {
     }
 }
 
+/// Takes items with their vectors, one after the other.
+type Store<'a> = &'a mut dyn FnMut(&[Item], &[f32]) -> Result<(), Failure>;
+
 /// Collects what is stored together.
 struct Batch<'a> {
     size: usize,
     items: Vec<Item>,
     vectors: Vec<f32>,
     stored: usize,
-    store: &'a mut dyn FnMut(&[Item], &[f32]) -> Result<(), Failure>,
+    store: Store<'a>,
 }
 
 impl Batch<'_> {
