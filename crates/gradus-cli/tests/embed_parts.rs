@@ -7,6 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{json, path, refused, run};
+use gradus_core::EmbeddingSet;
 use gradus_core::embeddings::{parts, read};
 use serde_json::Value;
 
@@ -88,6 +89,15 @@ impl Bench {
     }
 }
 
+/// The same names and labels and, in the first rows, the same embeddings: how many images go through the network together decides the
+/// last bits.
+fn alike(a: &EmbeddingSet, b: &EmbeddingSet, rows: usize) {
+    assert_eq!((&a.ids, &a.labels), (&b.ids, &b.labels));
+    for (a, b) in a.values[..rows * a.dim].iter().zip(&b.values) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+}
+
 #[test]
 fn shards_make_the_rows_of_one_file_and_go_on_after_an_interruption() {
     let bench = bench();
@@ -102,7 +112,7 @@ fn shards_make_the_rows_of_one_file_and_go_on_after_an_interruption() {
             (&6.into(), &2.into(), &0.into())
         );
     }
-    assert_eq!(read(Path::new(&folder)).unwrap(), all);
+    alike(&read(Path::new(&folder)).unwrap(), &all, 12);
 
     // One part lost, one cut short, one whose image changed: these are made again, and no other.
     let files = parts::files(Path::new(&folder)).unwrap();
@@ -116,9 +126,15 @@ fn shards_make_the_rows_of_one_file_and_go_on_after_an_interruption() {
     let again = bench.embed(&folder, &["--shard", "2/2", "--part-rows", "4"]);
     assert_eq!((&again["parts"], &again["kept_parts"]), (&1.into(), &1.into()));
     let changed = read(Path::new(&folder)).unwrap();
-    assert_eq!(changed.ids, all.ids);
-    assert_eq!(changed.values[..11 * all.dim], all.values[..11 * all.dim]);
-    assert_ne!(changed.row(11), all.row(11));
+    alike(&changed, &all, 11);
+    let apart = |row: usize| {
+        changed
+            .row(row)
+            .iter()
+            .zip(all.row(row))
+            .any(|(a, b)| (a - b).abs() > 1e-3)
+    };
+    assert!(apart(11) && !apart(10));
 
     let index = path(bench.folder.path(), "index");
     let built = json(&[
