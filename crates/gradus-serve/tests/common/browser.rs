@@ -47,12 +47,15 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // "ChromeDriver was started successfully on port 12345."
+        // "Starting ChromeDriver … on port 0", then "ChromeDriver was started successfully on port 12345."
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.split("on port ").nth(1)?.trim_end_matches('.').parse().ok())
+            .find_map(|line| {
+                let port = line.split("on port ").nth(1)?.trim_end_matches('.').parse().ok()?;
+                (port != 0).then_some(port)
+            })
             .expect("chromedriver says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
@@ -83,8 +86,19 @@ impl Browser {
         Some(browser)
     }
 
+    /// The driver may name its port before it listens.
+    fn connect(&self) -> TcpStream {
+        for _ in 0..200 {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                return stream;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("chromedriver does not listen on port {}", self.port);
+    }
+
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut stream = self.connect();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let body = if method == "POST" {
             body.to_string()
