@@ -2,15 +2,15 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`arrays`] | arrays borrowed from NumPy, arrays handed to NumPy, labels |
-//! | [`values`] | settings and results as Python objects |
-//! | [`failures`] | which error of the libraries becomes which exception |
-//! | [`evaluation`] | measures, exact search, k-means |
-//! | [`losses`], [`miners`] | the registries, on arrays |
-//! | [`training`], [`run`] | a run as it trains, and as it embeds |
-//! | [`index`] | image search |
+//! | `arrays` | arrays borrowed from NumPy, arrays handed to NumPy, labels |
+//! | `values` | settings and results as Python objects |
+//! | `failures` | which error of the libraries becomes which exception |
+//! | `evaluation` | measures, exact search, k-means |
+//! | `losses`, `miners` | the registries, on arrays |
+//! | `training`, `run` | a run as it trains, and as it embeds |
+//! | `index` | image search |
 //!
-//! Work is done without the interpreter's lock ([`failures::detached`]). The Python half (`python/gradus`) names the losses and
+//! Work is done without the interpreter's lock (`failures::detached`). The Python half (`python/gradus`) names the losses and
 //! miners and holds the types.
 
 mod arrays;
