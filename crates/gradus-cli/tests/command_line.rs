@@ -140,6 +140,22 @@ fn a_run_trains_evaluates_and_embeds() {
 }
 
 #[test]
+fn a_width_beyond_the_features_starts_at_random_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(folder.path(), "run");
+    let narrow = run(&as_refs(&train(&out, &["--epochs", "0"])));
+    let wide = run(&as_refs(&train(
+        &format!("{out}-wide"),
+        &["--epochs", "0", "--set", "model.backbone.conv4.channels=32"],
+    )));
+    for (output, warned) in [(narrow, false), (wide, true)] {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("starts at random"), warned, "{said}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
     let folder = tempfile::tempdir().unwrap();
     let weights = |name: &str, seed: &str| {
