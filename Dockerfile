@@ -4,7 +4,7 @@
 #   docker run --rm -p 8080:8080 -v "$PWD:/data" gradus serve --index /data/photos.index --host 0.0.0.0
 FROM debian:trixie-slim AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev rustup \
+    && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev nasm rustup \
     && rm -rf /var/lib/apt/lists/*
 # Debian's own cargo is older than Rust 1.95; its rustup fetches the one that is named here.
 RUN rustup toolchain install 1.95.0 --profile minimal && rustup default 1.95.0

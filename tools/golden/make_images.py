@@ -36,6 +36,10 @@ def main(folder):
     photograph(45, 37).save(folder / "progressive_420.jpg", quality=85, subsampling=2, progressive=True)
     photograph(45, 37).save(folder / "baseline_422.jpg", quality=85, subsampling=1)
     photograph(45, 37).save(folder / "baseline_444_restart.jpg", quality=85, subsampling=0, restart_marker_blocks=4)
+    photograph(45, 37).convert("L").save(folder / "grey.jpg", quality=85)
+    # What libjpeg-turbo makes of them, to the last bit.
+    for name in ("progressive_420", "baseline_422", "baseline_444_restart", "grey"):
+        Image.open(folder / f"{name}.jpg").convert("RGB").save(folder / f"{name}.png")
     for name in ("palette.png", "one_bit.png", "cmyk.jpg"):
         image = Image.open(folder / name)
         rgb = image.convert("RGB")

@@ -123,7 +123,7 @@ impl Run {
         }
         let embedder = self.embedder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let values = detached(py, || {
-            let mut images = Images::new(&self.config, &items, &prepare::new_cache(0, 0)).map_err(of_training)?;
+            let mut images = Images::new(&self.config, &items, &prepare::no_cache()).map_err(of_training)?;
             images.batch_size = batch_size.unwrap_or(images.batch_size);
             let all: Vec<usize> = (0..items.len()).collect();
             if self.config.model.vectors.is_some() {

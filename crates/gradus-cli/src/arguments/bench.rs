@@ -273,6 +273,9 @@ pub(crate) struct BenchLoader {
     /// Least share of the image's area in a crop
     #[arg(long, value_name = "SHARE", default_value_t = 0.08)]
     pub(crate) crop_scale: f64,
+    /// Decode JPEG files at a half, a quarter or an eighth of their size as long as their short side keeps so many pixels (0: whole)
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    pub(crate) jpeg_short_side: u32,
     /// Threads (0: one per core)
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) threads: usize,

@@ -12,7 +12,7 @@ use image::RgbImage;
 
 use self::disk::DiskCache;
 use super::dataset::Source;
-use super::image::{ImageError, decode_within};
+use super::image::{Decoding, ImageError, decode_as};
 
 /// Bytes of decoded images kept in memory unless told otherwise: 1 GiB.
 pub const DEFAULT_CACHE_LIMIT: u64 = 1 << 30;
@@ -21,6 +21,7 @@ pub const DEFAULT_CACHE_LIMIT: u64 = 1 << 30;
 #[derive(Debug)]
 pub struct DecodedCache {
     kind: Kind,
+    decoding: Decoding,
 }
 
 #[derive(Debug)]
@@ -32,24 +33,27 @@ enum Kind {
 impl DecodedCache {
     /// An empty cache in memory for `count` items, keeping at most `limit` bytes of pixels.
     #[must_use]
-    pub fn new(count: usize, limit: u64) -> Self {
+    pub fn new(count: usize, limit: u64, decoding: Decoding) -> Self {
         let slots = std::iter::repeat_with(OnceLock::new).take(count).collect();
         let used = AtomicU64::new(0);
         Self {
             kind: Kind::Memory(MemoryCache { slots, limit, used }),
+            decoding,
         }
     }
 
     /// A cache in the file `path`, of at most `limit` bytes, which later runs find again.
     ///
-    /// What it holds counts for images of the same path, size and modification time only: a changed file is decoded anew.
+    /// What it holds counts for images of the same path, size and modification time only, decoded in the same way: a changed
+    /// file is decoded anew.
     /// The file is written under a temporary name and renamed by [`DecodedCache::finish`], so processes may share it: each
     /// reads a whole file, and the last to finish leaves its own. Whatever goes wrong with it (a damaged file, a full disk, a
     /// folder that cannot be made) costs the cache, never the run; [`DecodedCache::notes`] says so.
     #[must_use]
-    pub fn on_disk(path: impl Into<PathBuf>, limit: u64) -> Self {
+    pub fn on_disk(path: impl Into<PathBuf>, limit: u64, decoding: Decoding) -> Self {
         Self {
-            kind: Kind::Disk(DiskCache::open(path.into(), limit)),
+            kind: Kind::Disk(DiskCache::open(path.into(), limit, decoding)),
+            decoding,
         }
     }
 
@@ -66,10 +70,10 @@ impl DecodedCache {
     ///
     /// # Errors
     /// [`ImageError`] when the image cannot be decoded.
-    pub fn get(&self, index: usize, source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>, ImageError> {
+    pub fn get(&self, index: usize, source: &Source) -> Result<Arc<RgbImage>, ImageError> {
         match &self.kind {
-            Kind::Memory(memory) => memory.get(index, source, pixel_limit),
-            Kind::Disk(disk) => disk.get(source, pixel_limit),
+            Kind::Memory(memory) => memory.get(index, source, self.decoding),
+            Kind::Disk(disk) => disk.get(source),
         }
     }
 
@@ -78,10 +82,10 @@ impl DecodedCache {
     ///
     /// # Errors
     /// [`ImageError`] when the image cannot be decoded.
-    pub fn check(&self, source: &Source, pixel_limit: u64) -> Result<(), ImageError> {
+    pub fn check(&self, source: &Source) -> Result<(), ImageError> {
         match &self.kind {
-            Kind::Memory(_) => decode_within(source, pixel_limit).map(drop),
-            Kind::Disk(disk) => disk.check(source, pixel_limit),
+            Kind::Memory(_) => decode_as(source, self.decoding).map(drop),
+            Kind::Disk(disk) => disk.check(source),
         }
     }
 
@@ -111,12 +115,12 @@ struct MemoryCache {
 }
 
 impl MemoryCache {
-    fn get(&self, index: usize, source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>, ImageError> {
+    fn get(&self, index: usize, source: &Source, decoding: Decoding) -> Result<Arc<RgbImage>, ImageError> {
         let slot = self.slots.get(index);
         if let Some(pixels) = slot.and_then(OnceLock::get) {
             return Ok(Arc::clone(pixels));
         }
-        let pixels = decode_within(source, pixel_limit)?;
+        let pixels = decode_as(source, decoding)?;
         // Drawn images are in memory already.
         if let (Some(slot), false) = (slot, matches!(source, Source::Drawn { .. })) {
             let bytes = pixels.as_raw().len() as u64;

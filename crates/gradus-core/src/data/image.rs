@@ -31,7 +31,7 @@ pub const DEFAULT_MAX_BAD_IMAGES: f64 = 0.001;
 
 /// Changes whenever the same file is decoded to other pixels than before (another decoder, another treatment of
 /// orientations), so that pixels kept on the disk by an older gradus do not count.
-pub(super) const DECODING_VERSION: u32 = 1;
+pub(super) const DECODING_VERSION: u32 = 2;
 
 /// Why an image could not be decoded; every message names the image.
 #[derive(Debug, thiserror::Error)]
@@ -83,22 +83,54 @@ pub fn decode(source: &Source) -> Result<RgbImage, ImageError> {
     decode_within(source, DEFAULT_PIXEL_LIMIT).map(Arc::unwrap_or_clone)
 }
 
+/// How image files become pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoding {
+    /// The most pixels an image may have (default [`DEFAULT_PIXEL_LIMIT`]).
+    pub pixel_limit: u64,
+    /// A JPEG is decoded at a half, a quarter or an eighth of its size as long as its short side keeps so many pixels, in a
+    /// fraction of the time and memory: a photograph of 4000 pixels holds far more than a view of 224 shows. The default, 0,
+    /// decodes it whole; only then are the pixels those that Pillow decodes.
+    pub jpeg_short_side: u32,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self {
+            pixel_limit: DEFAULT_PIXEL_LIMIT,
+            jpeg_short_side: 0,
+        }
+    }
+}
+
 /// Decodes an image to RGB, refusing more than `pixel_limit` pixels; drawn images are shared, not copied.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn decode_within(source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>, ImageError> {
+    let decoding = Decoding {
+        pixel_limit,
+        ..Decoding::default()
+    };
+    decode_as(source, decoding)
+}
+
+/// Decodes an image to RGB in the way asked for; drawn images are shared, not copied.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_as(source: &Source, decoding: Decoding) -> Result<Arc<RgbImage>, ImageError> {
     match source {
         Source::File(path) => {
-            let bytes = read(path, &source.name(), pixel_limit)?;
-            decode_bytes(&bytes, source, pixel_limit).map(Arc::new)
+            let bytes = read(path, &source.name(), decoding.pixel_limit)?;
+            decode_bytes(&bytes, source, decoding).map(Arc::new)
         }
-        Source::Encoded { bytes, .. } => decode_bytes(bytes, source, pixel_limit).map(Arc::new),
+        Source::Encoded { bytes, .. } => decode_bytes(bytes, source, decoding).map(Arc::new),
         Source::Drawn { pixels, .. } => {
-            check_size(pixels.width(), pixels.height(), &source.name(), pixel_limit)?;
+            check_size(pixels.width(), pixels.height(), &source.name(), decoding.pixel_limit)?;
             Ok(Arc::clone(pixels))
         }
-        Source::Turned { source, quarters } => Ok(turn(decode_within(source, pixel_limit)?, *quarters)),
+        Source::Turned { source, quarters } => Ok(turn(decode_as(source, decoding)?, *quarters)),
         Source::Vector { name, .. } => Err(ImageError::Broken {
             name: name.clone(),
             problem: "it is a vector that another model made; there is no image to decode".to_owned(),
@@ -159,7 +191,7 @@ fn check_size(width: u32, height: u32, name: &str, limit: u64) -> Result<(), Ima
     Ok(())
 }
 
-fn decode_bytes(bytes: &[u8], source: &Source, pixel_limit: u64) -> Result<RgbImage, ImageError> {
+fn decode_bytes(bytes: &[u8], source: &Source, decoding: Decoding) -> Result<RgbImage, ImageError> {
     let name = source.name();
     if bytes.is_empty() {
         return Err(ImageError::Empty {
@@ -174,7 +206,7 @@ fn decode_bytes(bytes: &[u8], source: &Source, pixel_limit: u64) -> Result<RgbIm
         });
     }
     // A decoder that panics on hostile bytes must cost one image, not the run.
-    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, &name, pixel_limit))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, &name, decoding))).unwrap_or_else(|_| {
         Err(ImageError::Broken {
             name,
             problem: "the decoder failed on its content".into(),
@@ -182,14 +214,15 @@ fn decode_bytes(bytes: &[u8], source: &Source, pixel_limit: u64) -> Result<RgbIm
     })
 }
 
-fn decode_checked(bytes: &[u8], name: &str, pixel_limit: u64) -> Result<RgbImage, ImageError> {
+fn decode_checked(bytes: &[u8], name: &str, decoding: Decoding) -> Result<RgbImage, ImageError> {
     let broken = |problem: String| ImageError::Broken {
         name: name.to_owned(),
         problem,
     };
+    let pixel_limit = decoding.pixel_limit;
     if jpeg::is_jpeg(bytes) {
         let check = |width, height| check_size(width, height, name, pixel_limit);
-        if let Some(image) = jpeg::decode(bytes, check, broken)? {
+        if let Some(image) = jpeg::decode(bytes, decoding.jpeg_short_side, check, broken)? {
             return Ok(image);
         }
     }

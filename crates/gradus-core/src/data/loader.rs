@@ -16,7 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use super::cache::{DEFAULT_CACHE_LIMIT, DecodedCache};
 use super::dataset::Item;
-use super::image::{DEFAULT_PIXEL_LIMIT, ImageError, decode_within};
+use super::image::{Decoding, ImageError, decode_as};
 use super::transform::Transform;
 use crate::random::{derive, purpose};
 
@@ -48,8 +48,8 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Which views are made (default: evaluation).
     pub mode: Mode,
-    /// The most pixels an image may have (default [`DEFAULT_PIXEL_LIMIT`]).
-    pub pixel_limit: u64,
+    /// How files become pixels where there is no `cache`, which knows its own way.
+    pub decoding: Decoding,
     /// Decoded images kept between epochs (default: none kept). It must belong to the same items.
     pub cache: Option<Arc<DecodedCache>>,
 }
@@ -62,7 +62,7 @@ impl Default for LoaderOptions {
             skip: 0,
             seed: 0,
             mode: Mode::Evaluate,
-            pixel_limit: DEFAULT_PIXEL_LIMIT,
+            decoding: Decoding::default(),
             cache: None,
         }
     }
@@ -314,8 +314,8 @@ impl Shared {
             .ok_or(LoaderError::NoSuchItem { item, count })?
             .source;
         let pixels = match &self.options.cache {
-            Some(cache) => cache.get(item, source, self.options.pixel_limit)?,
-            None => decode_within(source, self.options.pixel_limit)?,
+            Some(cache) => cache.get(item, source)?,
+            None => decode_as(source, self.options.decoding)?,
         };
         // A panic here would otherwise leave the consumer without its batch.
         let made = catch_unwind(AssertUnwindSafe(|| match self.options.mode {
@@ -470,15 +470,18 @@ mod tests {
         assert_eq!(one, run(16, 100, None));
         assert_eq!(one, run(0, 1, None));
         // With a cache that holds everything, filled by the first of two runs, and with one that holds three images.
-        let cache = Arc::new(DecodedCache::new(40, u64::MAX));
+        let cache = Arc::new(DecodedCache::new(40, u64::MAX, Decoding::default()));
         assert_eq!(one, run(4, 2, Some(Arc::clone(&cache))));
         assert_eq!(one, run(4, 2, Some(cache)));
-        let small = Arc::new(DecodedCache::new(40, 3 * 24 * 20 * 3));
+        let small = Arc::new(DecodedCache::new(40, 3 * 24 * 20 * 3, Decoding::default()));
         assert_eq!(one, run(3, 2, Some(Arc::clone(&small))));
         assert!(small.used() > 0 && small.used() <= 3 * 24 * 20 * 3);
         // On the disk: while it is written, when it is found again, and with room for three images.
         let folder = tempfile::tempdir().unwrap();
-        let on_disk = |limit| Some(Arc::new(DecodedCache::on_disk(folder.path().join("cache"), limit)));
+        let on_disk = |limit| {
+            let path = folder.path().join("cache");
+            Some(Arc::new(DecodedCache::on_disk(path, limit, Decoding::default())))
+        };
         assert_eq!(one, run(4, 2, on_disk(3 * 24 * 20 * 3)));
         for _ in 0..2 {
             assert_eq!(one, run(4, 2, on_disk(u64::MAX)));

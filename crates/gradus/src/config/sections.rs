@@ -101,6 +101,10 @@ pub struct DataConfig {
     pub max_bad_images: f64,
     /// Decoding threads (default 0: one per core).
     pub threads: usize,
+    /// JPEG files are decoded at a half, a quarter or an eighth of their size as long as their short side keeps so many pixels
+    /// (default 0: whole, which alone gives the pixels that Pillow decodes). Holds for training and the evaluations of the
+    /// run; `embed`, `index` and `search` always decode whole. At least twice the size of the views loses little.
+    pub jpeg_short_side: u32,
     /// Where decoded images are kept between epochs (default `ram`); what is trained does not depend on it.
     pub cache: CacheKind,
     /// Memory for decoded images with `cache = "ram"`, in MiB (default 1024).
@@ -128,6 +132,7 @@ impl Default for DataConfig {
             rotations_as_classes: false,
             max_bad_images: 0.001,
             threads: 0,
+            jpeg_short_side: 0,
             cache: CacheKind::Ram,
             cache_mib: 1024,
             disk_cache_mib: 16384,

@@ -77,6 +77,7 @@ impl ReferenceConfig {
         let mut all = Fingerprint::default();
         all.text(&text(toml::to_string(&config.model))?);
         all.text(&text(toml::to_string(&config.transform))?);
+        all.text(&config.data.jpeg_short_side.to_string());
         if let Some(path) = &self.weights {
             let bytes = std::fs::read(path)
                 .map_err(|error| TrainError::Config(format!("cannot read the weights {}: {error}", path.display())))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gradus_core::data::cache::DecodedCache;
-use gradus_core::data::image::{DEFAULT_PIXEL_LIMIT, ImageError, ScanOptions, decode_within, scan_by};
+use gradus_core::data::image::{DEFAULT_PIXEL_LIMIT, Decoding, ImageError, ScanOptions, decode_within, scan_by};
 use gradus_core::data::split::{TestSet, dense_labels, fold_split, validation_split};
 use gradus_core::data::turns::add_quarter_turns;
 use gradus_core::data::{ClassSelection, Dataset, Item, Layout, SplitOptions, flora, layouts};
@@ -89,7 +89,7 @@ impl PreparedData {
         let items: Arc<[Item]> = dataset.items.clone().into();
         let cache = cache_of(&config.data, items.len(), observer);
         let used: Vec<usize> = split.train.iter().copied().chain(split.test.items()).collect();
-        let check = |item: usize| cache.check(&items[item].source, DEFAULT_PIXEL_LIMIT);
+        let check = |item: usize| cache.check(&items[item].source);
         let bad = match dataset.vector_width() {
             // Their reader has looked at every one.
             Some(_) => Vec::new(),
@@ -205,34 +205,41 @@ fn selection(text: Option<&str>, key: &str) -> Result<Option<ClassSelection>, Tr
     .transpose()
 }
 
-/// A cache for the decoded images of a data set.
+/// A cache that keeps nothing and decodes every image whole.
 #[must_use]
-pub fn new_cache(items: usize, mebibytes: usize) -> Arc<DecodedCache> {
-    Arc::new(DecodedCache::new(items, mebibytes as u64 * 1024 * 1024))
+pub fn no_cache() -> Arc<DecodedCache> {
+    Arc::new(DecodedCache::new(0, 0, Decoding::default()))
 }
 
 /// The cache that a configuration asks for. With turned copies of the training images, which stand behind all others, there
 /// are at most four times as many items.
 fn cache_of(config: &DataConfig, items: usize, observer: &mut dyn Observer) -> Arc<DecodedCache> {
     let items = if config.rotations_as_classes { 4 * items } else { items };
+    let decoding = Decoding {
+        jpeg_short_side: config.jpeg_short_side,
+        ..Decoding::default()
+    };
+    let mebibytes = |count: usize| count as u64 * 1024 * 1024;
+    let none = || Arc::new(DecodedCache::new(0, 0, decoding));
     match config.cache {
-        CacheKind::Ram => new_cache(items, config.cache_mib),
-        CacheKind::None => new_cache(0, 0),
+        CacheKind::Ram => Arc::new(DecodedCache::new(items, mebibytes(config.cache_mib), decoding)),
+        CacheKind::None => none(),
         CacheKind::Disk => {
             let Some(folder) = config.cache_folder.clone().or_else(user_cache_folder) else {
                 let message = "data.cache = \"disk\", but this user has no cache folder: images are decoded in every epoch; name a \
                                folder with data.cache-folder"
                     .to_owned();
                 observer.on(&Event::Warning { message });
-                return new_cache(0, 0);
+                return none();
             };
             let path = folder.join(cache_name(config));
-            Arc::new(DecodedCache::on_disk(path, config.disk_cache_mib as u64 * 1024 * 1024))
+            Arc::new(DecodedCache::on_disk(path, mebibytes(config.disk_cache_mib), decoding))
         }
     }
 }
 
-/// The name of a data set's cache: that of its folder or file, and a number made of all of its paths.
+/// The name of a data set's cache: that of its folder or file, and a number made of all of its paths and of the size at which
+/// images are decoded.
 fn cache_name(config: &DataConfig) -> String {
     let paths: Vec<PathBuf> = std::iter::once(&config.path)
         .chain(&config.with)
@@ -247,6 +254,7 @@ fn cache_name(config: &DataConfig) -> String {
                 .map(|&byte| u64::from(byte))
                 .chain([256])
         })
+        .chain((config.jpeg_short_side > 0).then_some(u64::from(config.jpeg_short_side)))
         .collect();
     let name = paths[0]
         .file_name()

@@ -6,6 +6,7 @@ use std::time::Instant;
 use gradus::config::DataConfig;
 use gradus::train::prepare;
 use gradus_core::data::Layout;
+use gradus_core::data::image::Decoding;
 use gradus_core::data::loader::{Loader, LoaderOptions, Mode};
 use gradus_core::data::transform::TransformConfig;
 use serde_json::json;
@@ -43,6 +44,10 @@ pub(crate) fn run(arguments: &BenchLoader) -> Outcome {
     let batches: Vec<Vec<usize>> = order.chunks(arguments.batch).map(<[usize]>::to_vec).collect();
     let mut options = LoaderOptions {
         seed: arguments.seed,
+        decoding: Decoding {
+            jpeg_short_side: arguments.jpeg_short_side,
+            ..Decoding::default()
+        },
         ..LoaderOptions::default()
     };
     if arguments.threads > 0 {

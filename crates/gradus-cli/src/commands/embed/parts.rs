@@ -32,7 +32,7 @@ pub(super) fn run(run: &Path, arguments: &Embed, config: &Config, items: &Arc<[I
     let size = arguments.part_rows.map_or(PART_ROWS, |rows| rows as usize);
     let model = model_of(run, config)?.fingerprint;
     let (embedder, _) = load_embedder(run, config)?;
-    let images = Images::new(config, items, &prepare::new_cache(0, 0))?;
+    let images = Images::new(config, items, &prepare::no_cache())?;
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::new(format!("cannot make the folder {}: {error}", folder.display())))?;
     let surplus = shard.claim(folder, rows.len().div_ceil(size))?;

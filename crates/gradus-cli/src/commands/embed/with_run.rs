@@ -43,7 +43,7 @@ pub(super) fn embed(run: &Path, arguments: &Embed) -> Result<Embedded, Failure> 
     let config = layers.resolve()?;
     let found = inputs(arguments)?;
     let (embedder, _) = load_embedder(run, &config)?;
-    let images = Images::new(&config, &found.items, &prepare::new_cache(0, 0))?;
+    let images = Images::new(&config, &found.items, &prepare::no_cache())?;
     let labels = found.good.iter().map(|&index| found.items[index].class).collect();
     let set = embed_items(
         &embedder,

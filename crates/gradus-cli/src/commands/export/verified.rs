@@ -151,7 +151,7 @@ fn check(
     }
     let labels = || vec![0; chosen.len()];
     let mut progress = Progress::new("");
-    let images = Images::new(config, &items, &prepare::new_cache(0, 0))?;
+    let images = Images::new(config, &items, &prepare::no_cache())?;
     let expected = embed(
         embedder,
         &images,

@@ -246,7 +246,7 @@ impl ImageInput {
 
     /// Embeds the images at `places`; returns how many were broken.
     fn embed(&mut self, places: &[usize], arguments: &IndexInput, batch: &mut Batch<'_>) -> Result<usize, Failure> {
-        let images = Images::new(&self.config, &self.images, &prepare::new_cache(0, 0))?;
+        let images = Images::new(&self.config, &self.images, &prepare::no_cache())?;
         let dimension = self.embedder.dim();
         let mut progress = ProgressInParts::new(places.len());
         let mut bad_images = 0;

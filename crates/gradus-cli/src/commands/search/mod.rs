@@ -197,7 +197,7 @@ fn images(index: &Target, arguments: &Search) -> Result<Vec<Query>, Failure> {
         .collect();
     let (embedder, _) = load_embedder(&run, &config)?;
     let all: Vec<usize> = (0..items.len()).collect();
-    let images = Images::new(&config, &items, &prepare::new_cache(0, 0))?;
+    let images = Images::new(&config, &items, &prepare::no_cache())?;
     let mut progress = Progress::new("");
     let labels = vec![0; items.len()];
     let set = embed(

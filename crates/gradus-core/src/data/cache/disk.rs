@@ -18,7 +18,7 @@ use image::RgbImage;
 use tempfile::NamedTempFile;
 
 use crate::data::dataset::Source;
-use crate::data::image::{DECODING_VERSION, ImageError, decode_within, turn};
+use crate::data::image::{DECODING_VERSION, Decoding, ImageError, decode_as, turn};
 use crate::files::{read_exact_at, write_all_at};
 
 const MAGIC: [u8; 8] = *b"GRADUSPX";
@@ -137,15 +137,17 @@ enum Writing {
 pub(super) struct DiskCache {
     path: PathBuf,
     limit: u64,
+    decoding: Decoding,
     state: Mutex<State>,
     notes: Mutex<Vec<String>>,
 }
 
 impl DiskCache {
-    pub(super) fn open(path: PathBuf, limit: u64) -> Self {
+    pub(super) fn open(path: PathBuf, limit: u64, decoding: Decoding) -> Self {
         let cache = Self {
             path,
             limit,
+            decoding,
             state: Mutex::new(State {
                 entries: HashMap::new(),
                 file: None,
@@ -167,32 +169,32 @@ impl DiskCache {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn get(&self, source: &Source, pixel_limit: u64) -> Result<Arc<RgbImage>, ImageError> {
+    pub(super) fn get(&self, source: &Source) -> Result<Arc<RgbImage>, ImageError> {
         if let Source::Turned { source, quarters } = source {
-            return Ok(turn(self.get(source, pixel_limit)?, *quarters));
+            return Ok(turn(self.get(source)?, *quarters));
         }
         // Taken before decoding: a file that changes meanwhile is not kept under its new fingerprint.
         let Some(fingerprint) = Fingerprint::of(source) else {
-            return decode_within(source, pixel_limit);
+            return decode_as(source, self.decoding);
         };
-        if let Some(pixels) = self.read(fingerprint, pixel_limit, &source.name()) {
+        if let Some(pixels) = self.read(fingerprint, &source.name()) {
             return Ok(Arc::new(pixels));
         }
-        let pixels = decode_within(source, pixel_limit)?;
+        let pixels = decode_as(source, self.decoding)?;
         self.write(fingerprint, &pixels);
         Ok(pixels)
     }
 
-    pub(super) fn check(&self, source: &Source, pixel_limit: u64) -> Result<(), ImageError> {
+    pub(super) fn check(&self, source: &Source) -> Result<(), ImageError> {
         if let Source::Turned { source, .. } = source {
-            return self.check(source, pixel_limit);
+            return self.check(source);
         }
-        let within = |entry: &Entry| entry.length() <= 3 * u128::from(pixel_limit);
+        let within = |entry: &Entry| entry.length() <= 3 * u128::from(self.decoding.pixel_limit);
         let known = Fingerprint::of(source).is_some_and(|key| self.lock().entries.get(&key).is_some_and(within));
         if known {
             return Ok(());
         }
-        self.get(source, pixel_limit).map(drop)
+        self.get(source).map(drop)
     }
 
     /// Puts the temporary file in the place of the old one.
@@ -218,7 +220,7 @@ impl DiskCache {
     /// Reads the index of the file at `path`, if there is one that can be used.
     fn read_file(&self, state: &mut State) {
         (state.entries, state.file, state.end) = (HashMap::new(), None, HEADER);
-        match read_index(&self.path) {
+        match read_index(&self.path, self.decoding) {
             Ok(Some((file, entries, end))) => {
                 let live: u128 = entries.values().map(Entry::length).sum();
                 // A file of which more than half are images that have changed since is not worth its copy.
@@ -235,12 +237,12 @@ impl DiskCache {
     }
 
     /// The kept pixels of an image.
-    fn read(&self, fingerprint: Fingerprint, pixel_limit: u64, name: &str) -> Option<RgbImage> {
+    fn read(&self, fingerprint: Fingerprint, name: &str) -> Option<RgbImage> {
         let (file, entry) = {
             let state = self.lock();
             (state.file.clone()?, *state.entries.get(&fingerprint)?)
         };
-        if entry.length() > 3 * u128::from(pixel_limit) {
+        if entry.length() > 3 * u128::from(self.decoding.pixel_limit) {
             // Decoding says what is wrong.
             return None;
         }
@@ -275,7 +277,7 @@ impl DiskCache {
                 return;
             }
             if matches!(state.writing, Writing::NotBegun)
-                && let Err(problem) = begin(&mut state, &self.path)
+                && let Err(problem) = begin(&mut state, &self.path, self.decoding)
             {
                 return self.give_up(&mut state, &problem.to_string());
             }
@@ -331,7 +333,7 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// Begins a temporary file with what the old one holds.
-fn begin(state: &mut State, path: &Path) -> std::io::Result<()> {
+fn begin(state: &mut State, path: &Path, decoding: Decoding) -> std::io::Result<()> {
     let folder = folder(path);
     std::fs::create_dir_all(folder)?;
     remove_abandoned(folder);
@@ -350,7 +352,7 @@ fn begin(state: &mut State, path: &Path) -> std::io::Result<()> {
         None => {
             let mut header = MAGIC.to_vec();
             header.extend(DECODING_VERSION.to_le_bytes());
-            header.extend([0; 4]);
+            header.extend(decoding.jpeg_short_side.to_le_bytes());
             write_all_at(&file, &header, 0)?;
         }
     }
@@ -417,7 +419,7 @@ fn publish(temporary: NamedTempFile, state: &State, path: &Path) -> std::io::Res
 type Index = (File, HashMap<Fingerprint, Entry>, u64);
 
 /// Reads the index of a file; `None` if there is no file.
-fn read_index(path: &Path) -> Result<Option<Index>, String> {
+fn read_index(path: &Path, decoding: Decoding) -> Result<Option<Index>, String> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -438,6 +440,9 @@ fn read_index(path: &Path) -> Result<Option<Index>, String> {
     }
     if number::<4>(&header, 8).map(u32::from_le_bytes) != Some(DECODING_VERSION) {
         return Err("another version of gradus wrote it".to_owned());
+    }
+    if number::<4>(&header, 12).map(u32::from_le_bytes) != Some(decoding.jpeg_short_side) {
+        return Err("its JPEG images were decoded at another size".to_owned());
     }
     let word = |at: usize| number::<8>(&trailer, at).map(u64::from_le_bytes).ok_or_else(damaged);
     let (end, count, expected) = (word(0)?, word(8)?, word(16)?);
@@ -487,7 +492,6 @@ fn parse(record: &[u8]) -> Option<(Fingerprint, Entry)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::image::DEFAULT_PIXEL_LIMIT as PIXELS;
 
     const LIMIT: u64 = 1 << 20;
 
@@ -529,14 +533,14 @@ mod tests {
 
     fn all_right(cache: &DiskCache, sources: &[Source]) {
         for (number, source) in sources.iter().enumerate() {
-            assert_eq!(*cache.get(source, PIXELS).unwrap(), picture(number as u32), "{number}");
+            assert_eq!(*cache.get(source).unwrap(), picture(number as u32), "{number}");
         }
     }
 
     fn filled(path: &Path, sources: &[Source]) {
-        let cache = DiskCache::open(path.to_owned(), LIMIT);
+        let cache = DiskCache::open(path.to_owned(), LIMIT, Decoding::default());
         for source in sources {
-            cache.check(source, PIXELS).unwrap();
+            cache.check(source).unwrap();
         }
         cache.finish();
         assert_eq!(cache.notes(), Vec::<String>::new());
@@ -552,20 +556,37 @@ mod tests {
         let (_folder, sources, path) = pictures();
         filled(&path, &sources);
         sources.iter().for_each(spoil);
-        let cache = DiskCache::open(path.clone(), LIMIT);
+        let cache = DiskCache::open(path.clone(), LIMIT, Decoding::default());
         all_right(&cache, &sources);
-        assert!(sources.iter().all(|source| cache.check(source, PIXELS).is_ok()));
+        assert!(sources.iter().all(|source| cache.check(source).is_ok()));
         let turned = Source::Turned {
             source: Arc::new(sources[1].clone()),
             quarters: 1,
         };
-        assert_eq!(
-            *cache.get(&turned, PIXELS).unwrap(),
-            image::imageops::rotate90(&picture(1))
-        );
+        assert_eq!(*cache.get(&turned).unwrap(), image::imageops::rotate90(&picture(1)));
         // The limit of pixels holds for kept images too; this one must be decoded to say so, and is spoilt.
-        assert!(cache.get(&sources[0], 10).is_err() && cache.check(&sources[0], 10).is_err());
+        let small = Decoding {
+            pixel_limit: 10,
+            ..Decoding::default()
+        };
+        let limited = DiskCache::open(path.clone(), LIMIT, small);
+        assert!(limited.get(&sources[0]).is_err() && limited.check(&sources[0]).is_err());
+        drop(limited);
         assert_eq!((cache.notes(), files(&path)), (vec![], 1));
+    }
+
+    #[test]
+    fn pixels_of_another_size_do_not_count() {
+        let (_folder, sources, path) = pictures();
+        filled(&path, &sources);
+        let reduced = Decoding {
+            jpeg_short_side: 8,
+            ..Decoding::default()
+        };
+        let cache = DiskCache::open(path, LIMIT, reduced);
+        assert_eq!(cache.lock().entries.len(), 0);
+        assert!(cache.notes()[0].contains("decoded at another size"));
+        all_right(&cache, &sources);
     }
 
     #[test]
@@ -580,12 +601,12 @@ mod tests {
             .unwrap()
             .set_modified(later)
             .unwrap();
-        let cache = DiskCache::open(path_of_cache.clone(), LIMIT);
-        assert_eq!(*cache.get(&sources[2], PIXELS).unwrap(), picture(9));
+        let cache = DiskCache::open(path_of_cache.clone(), LIMIT, Decoding::default());
+        assert_eq!(*cache.get(&sources[2]).unwrap(), picture(9));
         drop(cache);
         sources.iter().for_each(spoil);
-        let cache = DiskCache::open(path_of_cache.clone(), LIMIT);
-        assert_eq!(*cache.get(&sources[2], PIXELS).unwrap(), picture(9));
+        let cache = DiskCache::open(path_of_cache.clone(), LIMIT, Decoding::default());
+        assert_eq!(*cache.get(&sources[2]).unwrap(), picture(9));
         all_right(&cache, &sources[..2]);
         assert_eq!(cache.lock().entries.len(), 4);
     }
@@ -602,7 +623,7 @@ mod tests {
         };
         filled(&path, &sources);
         spoil(&sources[2]);
-        let cache = DiskCache::open(path, LIMIT);
+        let cache = DiskCache::open(path, LIMIT, Decoding::default());
         all_right(&cache, &sources);
         assert_eq!(cache.lock().entries.len(), 4);
         assert!(matches!(cache.lock().writing, Writing::NotBegun));
@@ -610,7 +631,7 @@ mod tests {
             name: "inside/3.png".to_owned(),
             bytes: std::fs::read(super::tests::path(&sources[1])).unwrap().into(),
         };
-        assert_eq!(*cache.get(&same_name, PIXELS).unwrap(), picture(1));
+        assert_eq!(*cache.get(&same_name).unwrap(), picture(1));
     }
 
     #[test]
@@ -620,7 +641,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[HEADER as usize + 5] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let cache = DiskCache::open(path, LIMIT);
+        let cache = DiskCache::open(path, LIMIT, Decoding::default());
         all_right(&cache, &sources);
         all_right(&cache, &sources);
         let notes = cache.notes();
@@ -653,12 +674,12 @@ mod tests {
         });
         for bytes in cut.into_iter().chain(flipped) {
             std::fs::write(&path, &bytes).unwrap();
-            let cache = DiskCache::open(path.clone(), LIMIT);
+            let cache = DiskCache::open(path.clone(), LIMIT, Decoding::default());
             let notes = cache.notes();
             assert!(notes.len() == 1 && notes[0].contains("is made anew"), "{notes:?}");
             all_right(&cache, &sources);
             drop(cache);
-            let again = DiskCache::open(path.clone(), LIMIT);
+            let again = DiskCache::open(path.clone(), LIMIT, Decoding::default());
             assert_eq!((again.notes(), again.lock().entries.len()), (vec![], 4));
         }
     }
@@ -668,8 +689,8 @@ mod tests {
         let (_folder, sources, path) = pictures();
         filled(&path, &sources[..1]);
         let (one, other) = (
-            DiskCache::open(path.clone(), LIMIT),
-            DiskCache::open(path.clone(), LIMIT),
+            DiskCache::open(path.clone(), LIMIT, Decoding::default()),
+            DiskCache::open(path.clone(), LIMIT, Decoding::default()),
         );
         all_right(&one, &sources);
         all_right(&other, &sources[..3]);
@@ -680,7 +701,7 @@ mod tests {
         all_right(&other, &sources[..3]);
         other.finish();
         all_right(&one, &sources);
-        let third = DiskCache::open(path.clone(), LIMIT);
+        let third = DiskCache::open(path.clone(), LIMIT, Decoding::default());
         all_right(&third, &sources[..3]);
         assert_eq!((third.notes(), files(&path)), (vec![], 1));
     }
@@ -689,12 +710,12 @@ mod tests {
     fn the_limit_holds() {
         let (_folder, sources, path) = pictures();
         let limit = HEADER + 3 * 9 * (10 + 11);
-        let cache = DiskCache::open(path.clone(), limit);
+        let cache = DiskCache::open(path.clone(), limit, Decoding::default());
         all_right(&cache, &sources);
         let kept = cache.lock().entries.len();
         assert_eq!((kept, cache.used()), (2, limit - HEADER));
         cache.finish();
-        all_right(&DiskCache::open(path.clone(), 0), &sources);
+        all_right(&DiskCache::open(path.clone(), 0, Decoding::default()), &sources);
         assert_eq!(
             std::fs::metadata(&path).unwrap().len(),
             limit + (2 * RECORD + TRAILER) as u64
@@ -705,13 +726,17 @@ mod tests {
     fn what_cannot_be_written_costs_the_cache_only() {
         let (folder, sources, path) = pictures();
         // A file stands where the folder should be.
-        let cache = DiskCache::open(super::tests::path(&sources[0]).join("cache"), LIMIT);
+        let cache = DiskCache::open(
+            super::tests::path(&sources[0]).join("cache"),
+            LIMIT,
+            Decoding::default(),
+        );
         all_right(&cache, &sources);
         let notes = cache.notes();
         assert!(notes.iter().any(|note| note.contains("cannot be written")), "{notes:?}");
         // A disk that gets full on the way: what there was before still counts.
         filled(&path, &sources[..1]);
-        let cache = DiskCache::open(path.clone(), LIMIT);
+        let cache = DiskCache::open(path.clone(), LIMIT, Decoding::default());
         all_right(&cache, &sources);
         cache.give_up(&mut cache.lock(), "no space left");
         spoil(&sources[0]);
@@ -720,7 +745,13 @@ mod tests {
         assert!(notes.len() == 1 && notes[0].contains("no space left"), "{notes:?}");
         drop(cache);
         assert_eq!(
-            (files(&path), DiskCache::open(path.clone(), LIMIT).lock().entries.len()),
+            (
+                files(&path),
+                DiskCache::open(path.clone(), LIMIT, Decoding::default())
+                    .lock()
+                    .entries
+                    .len()
+            ),
             (1, 1)
         );
         drop(folder);

@@ -18,7 +18,7 @@ use crate::state::named_arrays;
 use crate::tensor::{Device, Tensor, TensorData};
 
 /// Raised whenever features come out differently for the same description.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Seed of the stored views: the same for all runs, so that runs of other seeds find them.
 const VIEW_SEED: u64 = 0;
 
@@ -242,12 +242,13 @@ fn describe_trunk(embedder: &Embedder, config: &Config) -> Result<String, TrainE
     let model = &config.model;
     Ok(format!(
         "features of gradus {} ({VERSION})\ndevice = {} {:?}\nweights = {weights}\npooling = {:?}\nnormalise-features = {}\n\
-         [backbone]\n{}[transform]\n{}",
+         jpeg-short-side = {}\n[backbone]\n{}[transform]\n{}",
         env!("CARGO_PKG_VERSION"),
         config.device.on,
         config.device.kernels,
         model.pooling,
         model.normalise_features,
+        config.data.jpeg_short_side,
         text(toml::to_string(&model.backbone))?,
         text(toml::to_string(&config.transform))?,
     ))
