@@ -82,11 +82,16 @@ class Load:
 
     async def paced(self, rate, connections, seconds, tick):
         """Requests at a rate, as long as there is a connection that is not waiting."""
-        free = [await self.connect() for _ in range(connections)]
+        # In turn, so that none waits so long that the server closes it.
+        free = collections.deque([await self.connect() for _ in range(connections)])
         started, sent, tasks, next_tick, unsent = time.perf_counter(), 0, set(), 0.0, 0
 
         async def one(connection):
-            await self.ask(connection)
+            try:
+                await self.ask(connection)
+            except (OSError, asyncio.IncompleteReadError) as problem:
+                self.wrong.append(repr(problem))
+                connection = await self.connect()
             free.append(connection)
 
         while (now := time.perf_counter() - started) < seconds:
@@ -97,13 +102,11 @@ class Load:
             while sent < due:
                 sent += 1
                 if free:
-                    task = asyncio.create_task(one(free.pop()))
+                    task = asyncio.create_task(one(free.popleft()))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                 else:
                     unsent += 1
-            for task in [task for task in tasks if task.done()]:
-                task.result()
             await asyncio.sleep(0.001)
         await asyncio.gather(*tasks)
         for _, writer in free:

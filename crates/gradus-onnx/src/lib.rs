@@ -9,7 +9,7 @@ mod protobuf;
 mod runtime;
 
 pub use error::OnnxError;
-pub use graph::{Batch, Graph, Pads, Ranges, Value};
+pub use graph::{Batch, Calibration, Graph, Pads, Seen, Value};
 pub use preprocessing::{Colour, Layout, Preprocessing, Resize};
 #[cfg(feature = "rten")]
 pub use runtime::{InputKind, OnnxModel, calibrate};

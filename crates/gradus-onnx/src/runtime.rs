@@ -1,5 +1,6 @@
 //! Running ONNX embedding models in pure Rust (rten).
 
+use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use rten::{DataType, Dimension, Model, ModelOptions, NodeId, ValueOrView, ValueT
 use rten_tensor::Layout as _;
 
 use crate::protobuf;
-use crate::{Graph, Layout, OnnxError, Preprocessing, Ranges};
+use crate::{Calibration, Graph, Layout, OnnxError, Preprocessing, Seen};
 
 /// The field of a model that holds its graph.
 const GRAPH: u64 = 7;
@@ -366,7 +367,8 @@ fn described(model: &Model, ids: &[NodeId]) -> String {
     ids.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The ranges of the activations of a graph over batches of input numbers: least and greatest value seen.
+/// What the activations of a graph are over batches of input numbers: the mean over batches of the least and greatest value, so that
+/// one strange image does not take the levels from all others, and the mean of every channel.
 ///
 /// # Shapes
 /// Every batch is `[count, ..]` in the shape of the graph's input.
@@ -376,7 +378,7 @@ fn described(model: &Model, ids: &[NodeId]) -> String {
 pub fn calibrate(
     graph: &Graph,
     batches: impl IntoIterator<Item = Result<(Vec<f32>, Vec<usize>), OnnxError>>,
-) -> Result<Ranges, OnnxError> {
+) -> Result<Calibration, OnnxError> {
     let refuse = |problem: String| OnnxError::Model {
         path: PathBuf::from("the graph to calibrate"),
         problem,
@@ -394,8 +396,10 @@ pub fn calibrate(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| refuse(error.to_string()))?;
     let input = model.input_ids()[0];
-    let mut ranges = Ranges::new();
+    let mut sums = Calibration::new();
+    let mut count = 0.0_f32;
     for batch in batches {
+        count += 1.0;
         let (numbers, shape) = batch?;
         let view = ValueView::from_slice(&shape, &numbers).map_err(refuse)?;
         // The input is fed, so it is not among what can be asked for.
@@ -405,24 +409,53 @@ pub fn calibrate(
             .map_err(|error| refuse(error.to_string()))?;
         let mut results = results.into_iter();
         for (name, id) in names.iter().zip(&ids) {
-            let range = if *id == input {
-                range_of(&numbers)
+            let one = if *id == input {
+                seen(&shape, &numbers)
             } else {
                 let value = results.next().and_then(|value| value.into_tensor::<f32>());
-                range_of(
-                    &value
-                        .ok_or_else(|| refuse(format!("`{name}` has no numbers")))?
-                        .into_data(),
-                )
+                let value = value.ok_or_else(|| refuse(format!("`{name}` has no numbers")))?;
+                seen(&value.shape().to_vec(), &value.into_data())
             };
-            let entry = ranges.entry(name.clone()).or_insert([f32::INFINITY, f32::NEG_INFINITY]);
-            *entry = [entry[0].min(range[0]), entry[1].max(range[1])];
+            match sums.entry(name.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(one);
+                }
+                Entry::Occupied(mut sum) => {
+                    let sum = sum.get_mut();
+                    sum.range = [sum.range[0] + one.range[0], sum.range[1] + one.range[1]];
+                    for (sum, mean) in sum.means.iter_mut().zip(&one.means) {
+                        *sum += mean;
+                    }
+                }
+            }
         }
     }
-    if ranges.len() != names.len() {
+    if sums.len() != names.len() {
         return Err(refuse("no image to calibrate with".to_owned()));
     }
-    Ok(ranges)
+    for sum in sums.values_mut() {
+        for number in sum.range.iter_mut().chain(&mut sum.means) {
+            *number /= count;
+        }
+    }
+    Ok(sums)
+}
+
+/// Range and channel means of an activation `[batch, channels, height, width]` or `[.., channels]`.
+fn seen(shape: &[usize], numbers: &[f32]) -> Seen {
+    let (channels, inner) = match *shape {
+        [_, channels, height, width] => (channels, height * width),
+        _ => (shape.last().copied().unwrap_or(1), 1),
+    };
+    let mut sums = vec![0.0_f64; channels];
+    for (place, block) in numbers.chunks_exact(inner.max(1)).enumerate() {
+        sums[place % channels] += block.iter().map(|&number| f64::from(number)).sum::<f64>();
+    }
+    let each = (numbers.len() / channels.max(1)).max(1) as f64;
+    Seen {
+        range: range_of(numbers),
+        means: sums.into_iter().map(|sum| (sum / each) as f32).collect(),
+    }
 }
 
 fn range_of(numbers: &[f32]) -> [f32; 2] {

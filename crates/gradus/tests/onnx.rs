@@ -207,10 +207,10 @@ fn eight_bits_quarter_the_file_and_keep_directions() {
         for picture in &seen {
             Preprocessing::plain().numbers(picture, &mut numbers);
         }
-        let ranges = calibrate(&graph, [Ok((numbers, vec![4, 3, 64, 64]))]).unwrap();
-        assert_eq!(ranges.len(), graph.activations().len());
+        let calibration = calibrate(&graph, [Ok((numbers, vec![4, 3, 64, 64]))]).unwrap();
+        assert_eq!(calibration.len(), graph.activations().len());
         let (whole, bytes) = run(&graph, &seen);
-        let (eight, eight_bytes) = run(&graph.quantised(&ranges), &seen);
+        let (eight, eight_bytes) = run(&graph.quantised(&calibration), &seen);
         for (a, b) in whole.chunks_exact(64).zip(eight.chunks_exact(64)) {
             let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
             assert!(cosine > 0.95 && cosine < 1.0, "{name}: {cosine}");

@@ -209,13 +209,16 @@ impl Search<'_> {
             lists.into_par_iter().with_min_len(16).for_each(|(offset, list)| {
                 let query = rows.start + offset;
                 let row = own.raw(query, dim);
-                pulp::Arch::new().dispatch(|| {
-                    for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
-                        let at = place(position);
-                        let key = self.space.key(row, target.raw(at, dim), target.norm(at));
-                        list.push((key, position, degree));
-                    }
-                });
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
+                            let at = place(position);
+                            let key = self.space.key(row, target.raw(at, dim), target.norm(at));
+                            list.push((key, position, degree));
+                        }
+                    },
+                );
             });
         };
         match resident {
@@ -277,7 +280,11 @@ impl Search<'_> {
 
     /// Counts queries that search each other: every product is looked at from both sides.
     fn count_both_sides(&self, own: Block<'_>, tally: &Tally) {
-        let side = self.tile.queries.min(self.tile.gallery);
+        let side = match self.tile.queries.min(self.tile.gallery) {
+            // The kernel's own 24 rows, too, go into this many without rest.
+            256 => 288,
+            smaller => smaller,
+        };
         let parts: Vec<_> = ranges(0..own.end(), side).collect();
         let pairs: Vec<(usize, usize)> = (0..parts.len())
             .flat_map(|first| (first..parts.len()).map(move |second| (first, second)))
@@ -292,7 +299,10 @@ impl Search<'_> {
                 if first != second {
                     let Scratch { scores, transposed, .. } = scratch;
                     let width = columns.len().next_multiple_of(ROW_MULTIPLE);
-                    pulp::Arch::new().dispatch(|| transpose(scores, width, transposed));
+                    pulp::Arch::new().dispatch(
+                        #[inline(always)]
+                        || transpose(scores, width, transposed),
+                    );
                     let height = scores.len() / width;
                     self.count_scores(own, columns, 0, own, rows, tally, transposed, height);
                 }
@@ -367,33 +377,36 @@ impl Search<'_> {
     ) {
         let dim = self.queries.dim();
         let bias = target.bias(columns.clone());
-        pulp::Arch::new().dispatch(|| {
-            for (query, scores) in rows.zip(scores.chunks_exact_mut(width)) {
-                if tally.done(query - first_query) {
-                    continue;
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (query, scores) in rows.zip(scores.chunks_exact_mut(width)) {
+                    if tally.done(query - first_query) {
+                        continue;
+                    }
+                    let scores = &mut scores[..columns.len()];
+                    for (score, &bias) in scores.iter_mut().zip(bias) {
+                        *score += bias;
+                    }
+                    let known = self.relevance.known(query);
+                    let from = known.partition_point(|&position| (position as usize) < columns.start);
+                    for &position in known[from..]
+                        .iter()
+                        .take_while(|&&position| (position as usize) < columns.end)
+                    {
+                        scores[position as usize - columns.start] = f32::NEG_INFINITY;
+                    }
+                    if self.gallery.is_none() && columns.contains(&query) {
+                        scores[query - columns.start] = f32::NEG_INFINITY;
+                    }
+                    let row = own.raw(query, dim);
+                    tally.count(query - first_query, scores, columns.start, |offset| {
+                        let position = columns.start + offset;
+                        self.space.key(row, target.raw(position, dim), target.norm(position))
+                    });
                 }
-                let scores = &mut scores[..columns.len()];
-                for (score, &bias) in scores.iter_mut().zip(bias) {
-                    *score += bias;
-                }
-                let known = self.relevance.known(query);
-                let from = known.partition_point(|&position| (position as usize) < columns.start);
-                for &position in known[from..]
-                    .iter()
-                    .take_while(|&&position| (position as usize) < columns.end)
-                {
-                    scores[position as usize - columns.start] = f32::NEG_INFINITY;
-                }
-                if self.gallery.is_none() && columns.contains(&query) {
-                    scores[query - columns.start] = f32::NEG_INFINITY;
-                }
-                let row = own.raw(query, dim);
-                tally.count(query - first_query, scores, columns.start, |offset| {
-                    let position = columns.start + offset;
-                    self.space.key(row, target.raw(position, dim), target.norm(position))
-                });
-            }
-        });
+            },
+        );
     }
 }
 

@@ -138,7 +138,10 @@ impl Space {
             .enumerate()
             .with_min_len(64)
             .filter_map(|(row, ((target, norm), source))| {
-                let problem = pulp::Arch::new().dispatch(|| self.prepare_row(source, target, norm))?;
+                let problem = pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || self.prepare_row(source, target, norm),
+                )?;
                 Some((row, problem))
             })
             .min_by_key(|&(row, _)| row);

@@ -12,7 +12,7 @@ use super::ranks::Horizon;
 const LEVELS: usize = 8;
 
 /// Bytes a relevant item takes while its block of queries is searched.
-pub(super) const BYTES_PER_POSITIVE: usize = 56;
+pub(super) const BYTES_PER_POSITIVE: usize = 60;
 
 /// A relevant item: how far it is (see `Space::key`), where it stands in the gallery, how relevant it is.
 pub(super) type Positive = (f64, u32, f32);
@@ -26,6 +26,9 @@ pub(super) struct Tally {
     /// Between these bounds a screened number may belong to either side of the item.
     low: Vec<f32>,
     high: Vec<f32>,
+    /// For each of as many equal steps from the lowest to the highest `low` of a query as it has items: how many items are on higher
+    /// steps. Where a number stands among them is then found in a few looks.
+    above: Vec<u32>,
     /// Rows whose first relevant successor is this item.
     before: Vec<AtomicU32>,
     /// Relevant items that can still be within the horizon: a prefix, since ranks rise.
@@ -65,11 +68,16 @@ impl Tally {
             }
         }
         let counts = (0..total).map(|_| AtomicU32::new(0)).collect();
+        let mut above = vec![0; total];
+        for range in starts.windows(2).map(|pair| pair[0]..pair[1]) {
+            Steps::over(&low[range.clone()]).fill(&low[range.clone()], &mut above[range]);
+        }
         let tally = Self {
             starts,
             positives,
             low,
             high,
+            above,
             before: counts,
             active,
             limits,
@@ -135,6 +143,9 @@ impl Tally {
             }
         } else {
             const CHUNK: usize = 32;
+            let all = self.starts[query]..self.starts[query + 1];
+            let steps = Steps::over(&self.low[all.clone()]);
+            let above_steps = &self.above[all];
             let best = high[0];
             let mut sure = 0_u32;
             for (number, chunk) in scores.chunks(CHUNK).enumerate() {
@@ -152,8 +163,13 @@ impl Tally {
                         continue;
                     }
                     // The items `certain..uncertain` are too close for screening to tell.
-                    let certain = low.partition_point(|&low| low > score);
-                    let uncertain = certain + high[certain..].partition_point(|&high| high >= score);
+                    let certain = steps.place(score, low, above_steps);
+                    let uncertain = match high.get(certain) {
+                        Some(&high_of_it) if high_of_it >= score => {
+                            certain + high[certain..].partition_point(|&high| high >= score)
+                        }
+                        _ => certain,
+                    };
                     let place = if certain == uncertain {
                         certain
                     } else {
@@ -209,10 +225,98 @@ impl Tally {
     }
 }
 
+/// The range of a query's `low`, cut into as many steps of equal height as there are items.
+#[derive(Clone, Copy)]
+struct Steps {
+    lowest: f32,
+    per_unit: f32,
+    count: usize,
+}
+
+impl Steps {
+    /// `low` is in falling order.
+    #[inline(always)]
+    fn over(low: &[f32]) -> Self {
+        let (lowest, highest) = match low {
+            [] => (0.0, 0.0),
+            [first, .., last] => (*last, *first),
+            [only] => (*only, *only),
+        };
+        let height = highest - lowest;
+        Self {
+            lowest,
+            per_unit: if height > 0.0 { low.len() as f32 / height } else { 0.0 },
+            count: low.len(),
+        }
+    }
+
+    /// The step of a score.
+    #[inline(always)]
+    fn of(&self, score: f32) -> usize {
+        // A number below 0 or none becomes 0.
+        (((score - self.lowest) * self.per_unit) as usize).min(self.count - 1)
+    }
+
+    /// Counts, for each step, the items on higher ones.
+    fn fill(&self, low: &[f32], above: &mut [u32]) {
+        let mut items = 0;
+        for (step, above) in above.iter_mut().enumerate().rev() {
+            while low.get(items).is_some_and(|&low| self.of(low) > step) {
+                items += 1;
+            }
+            *above = items as u32;
+        }
+    }
+
+    /// How many of the items `low` are above a score. `low` may be a prefix of all items.
+    #[inline(always)]
+    fn place(&self, score: f32, low: &[f32], above: &[u32]) -> usize {
+        const FEW: usize = 8;
+        let step = self.of(score);
+        let from = (above[step] as usize).min(low.len());
+        // Rounding never turns the order of two numbers around, so only items on the same step can be on either side.
+        let to = match step.checked_sub(1) {
+            Some(step) => (above[step] as usize).min(low.len()),
+            None => low.len(),
+        };
+        let within = &low[from..to];
+        if within.len() <= FEW {
+            from + within.iter().map(|&low| usize::from(low > score)).sum::<usize>()
+        } else {
+            from + within.partition_point(|&low| low > score)
+        }
+    }
+}
+
 /// The order of the ranking: nearer first, then smaller index.
 fn before(a: Positive, b: Positive) -> std::cmp::Ordering {
     // Distances are finite; -0 and 0 are the same.
     a.0.partial_cmp(&b.0)
         .unwrap_or(std::cmp::Ordering::Equal)
         .then(a.1.cmp(&b.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_place_is_that_of_a_search_over_all(
+            mut low in prop::collection::vec(prop_oneof![-1.0_f32..1.0, prop::sample::select(vec![0.0_f32, 0.25, 1e-30, -1e30, 1e30])], 1..60),
+            scores in prop::collection::vec(-1.5_f32..1.5, 1..40),
+            prefix in 1_usize..60,
+        ) {
+            low.sort_by(|a, b| b.total_cmp(a));
+            let steps = Steps::over(&low);
+            let mut above = vec![0; low.len()];
+            steps.fill(&low, &mut above);
+            let active = &low[..prefix.min(low.len())];
+            for score in scores.into_iter().chain(low.iter().copied()).chain([f32::NEG_INFINITY, f32::INFINITY]) {
+                prop_assert_eq!(steps.place(score, active, &above), active.partition_point(|&low| low > score), "{}", score);
+            }
+        }
+    }
 }

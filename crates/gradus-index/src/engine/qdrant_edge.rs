@@ -25,7 +25,7 @@ const EDGES: usize = 16;
 /// Candidates looked at for every node while the graph is built.
 const BUILD_CANDIDATES: usize = 200;
 /// Candidates kept while searching, at least.
-const SEARCH_CANDIDATES: usize = 256;
+const SEARCH_CANDIDATES: usize = 128;
 /// Bytes of vectors (in KiB) from which on there is a graph; fewer are compared one by one.
 const GRAPH_FROM_KIB: usize = 10_000;
 /// Rows listed at a time.

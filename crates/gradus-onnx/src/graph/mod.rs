@@ -21,7 +21,7 @@ mod tokens;
 
 pub use encode::Batch;
 pub use layers::Pads;
-pub use quantise::Ranges;
+pub use quantise::{Calibration, Seen};
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -1,7 +1,9 @@
 //! Eight-bit weights and activations: static quantisation in the form of pairs of `QuantizeLinear` and `DequantizeLinear`.
 //!
 //! Weights of convolutions and linear layers of the trunk have one scale per output channel and no zero point; activations
-//! one scale and zero point each, from the range that calibration saw; biases are 32-bit integers. Pooling, head and
+//! one scale and zero point each, from the range that calibration saw; biases are 32-bit integers, and make good what rounded
+//! weights add to a channel on average (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction,
+//! ICCV 2019): with a few weights to a channel, as in depthwise convolutions, errors do not cancel. Pooling, head and
 //! normalisation to unit length stay in single precision. A runtime that knows the pairs computes in integers; one that does
 //! not computes the same numbers in single precision.
 
@@ -17,8 +19,17 @@ const QUANTISED: [&str; 7] = ["Conv", "MatMul", "Add", "Concat", "MaxPool", "Pad
 /// Operators whose output has the range of their input.
 const SAME_RANGE: [&str; 2] = ["MaxPool", "Pad"];
 
-/// The least and greatest value of every activation that is quantised, by its name.
-pub type Ranges = HashMap<String, [f32; 2]>;
+/// What calibration saw of an activation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The least and the greatest value.
+    pub range: [f32; 2],
+    /// The mean of every channel.
+    pub means: Vec<f32>,
+}
+
+/// What calibration saw of every activation that is quantised, by its name.
+pub type Calibration = HashMap<String, Seen>;
 
 impl Graph {
     /// Names of the activations whose ranges [`Graph::quantised`] wants, in the order they are computed.
@@ -62,16 +73,16 @@ impl Graph {
     /// The same graph with the trunk in eight bits.
     ///
     /// # Panics
-    /// If the range of an activation is missing.
+    /// If an activation is missing from the calibration.
     #[must_use]
-    pub fn quantised(&self, ranges: &Ranges) -> Self {
+    pub fn quantised(&self, calibration: &Calibration) -> Self {
         let mut target = self.clone();
         target.nodes = Vec::with_capacity(3 * self.nodes.len());
         let mut scales: HashMap<String, f32> = HashMap::new();
         let mut restored: HashMap<String, String> = HashMap::new();
         let wanted: HashSet<String> = self.activations().into_iter().collect();
         for (input, _) in self.inputs.iter().filter(|(input, _)| wanted.contains(&input.name)) {
-            target.round(&input.name, ranges[&input.name], &mut scales, &mut restored);
+            target.round(&input.name, calibration[&input.name].range, &mut scales, &mut restored);
         }
         // Of activations whose range is that of another: the name of that one.
         let mut same: HashMap<&str, &str> = HashMap::new();
@@ -85,8 +96,10 @@ impl Graph {
                     }
                 }
                 if matches!(node.operator, "Conv" | "MatMul") {
-                    let scale = scales[&self.nodes[index].inputs[0]];
-                    target.round_weights(&mut node, scale);
+                    let name = &self.nodes[index].inputs[0];
+                    let scale = scales[name];
+                    let means = calibration.get(name).map_or(&[][..], |seen| &seen.means);
+                    target.round_weights(&mut node, scale, means);
                 }
             }
             let output = node.output.clone();
@@ -98,9 +111,9 @@ impl Graph {
             }
             if wanted.contains(&output) {
                 let source = same.get(output.as_str()).copied().unwrap_or(&output);
-                let range = ranges.get(source).or_else(|| ranges.get(&output));
-                let range = *range.expect("calibration gave the range of every activation");
-                target.round(&output, range, &mut scales, &mut restored);
+                let seen = calibration.get(source).or_else(|| calibration.get(&output));
+                let seen = seen.expect("calibration saw every activation");
+                target.round(&output, seen.range, &mut scales, &mut restored);
             }
         }
         let used: HashSet<&String> = target.nodes.iter().flat_map(|node| &node.inputs).collect();
@@ -133,8 +146,8 @@ impl Graph {
         restored.insert(name.to_owned(), back.name);
     }
 
-    /// Stores the weights of a convolution or linear layer in eight bits and its bias in 32.
-    fn round_weights(&mut self, node: &mut Node, input_scale: f32) {
+    /// Stores the weights of a convolution or linear layer in eight bits and its bias in 32; `means` are those of its inputs.
+    fn round_weights(&mut self, node: &mut Node, input_scale: f32, means: &[f32]) {
         let weight = self
             .constant_of(&node.inputs[1])
             .expect("weights are constants")
@@ -149,7 +162,7 @@ impl Graph {
         let each = numbers.len() / channels;
         let channel_of = |index: usize| if is_conv { index / each } else { index % channels };
         let bias = node.inputs.get(2).and_then(|bias| self.constant_of(bias)).cloned();
-        let biases = match bias.as_ref().map(|bias| &bias.numbers) {
+        let mut biases = match bias.as_ref().map(|bias| &bias.numbers) {
             Some(Numbers::Float(numbers)) => numbers.clone(),
             _ => vec![0.0; channels],
         };
@@ -171,6 +184,16 @@ impl Graph {
                     .clamp(-MOST_LEVEL, MOST_LEVEL) as i8
             })
             .collect();
+        if is_conv && !means.is_empty() {
+            // Inputs of a channel of outputs: those of its group, each with the positions of the kernel.
+            let (inputs, positions) = (weight.shape[1], each / weight.shape[1]);
+            let together = channels / (means.len() / inputs);
+            for (index, (number, level)) in numbers.iter().zip(&rounded).enumerate() {
+                let channel = index / each;
+                let input = channel / together * inputs + index % each / positions;
+                biases[channel] += (number - f32::from(*level) * scales[channel]) * means[input];
+            }
+        }
         let attributes = [("axis", Attribute::Integer(axis as i64))];
         let levels = self.constant("weight_levels", &weight.shape, Numbers::Signed(rounded));
         let scale = self.floats("weight_scale", &[channels], &scales);

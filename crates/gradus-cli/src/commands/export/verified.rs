@@ -11,7 +11,7 @@ use gradus_core::EmbeddingSet;
 use gradus_core::data::image::decode;
 use gradus_core::data::split::TestSet;
 use gradus_core::data::{Item, layouts};
-use gradus_onnx::{Graph, OnnxError, Preprocessing, Ranges, calibrate};
+use gradus_onnx::{Calibration, Graph, OnnxError, Preprocessing, calibrate};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -79,13 +79,13 @@ pub(super) fn in_eight_bits(
     let found = calibrate(&plain, batches)?;
     // With the preprocessing inside, operators before the trunk shift the names, not the order.
     let names = plain.activations();
-    let ranges: Ranges = graph
+    let calibration: Calibration = graph
         .activations()
         .into_iter()
         .zip(&names)
-        .filter_map(|(name, plain)| Some((name, *found.get(plain)?)))
+        .filter_map(|(name, plain)| Some((name, found.get(plain)?.clone())))
         .collect();
-    Ok(graph.quantised(&ranges))
+    Ok(graph.quantised(&calibration))
 }
 
 /// At most `count` items, evenly spread over all.

@@ -19,23 +19,26 @@ pub(super) fn pack<T: Copy + Into<f32>>(
     target: &mut [f32],
 ) {
     // Compiled for AVX2 too and chosen at run time; the operations, and so the values, are the same.
-    pulp::Arch::new().dispatch(|| {
-        let (red, rest) = target.split_at_mut(size * size);
-        let (green, blue) = rest.split_at_mut(size * size);
-        let channels = red
-            .chunks_exact_mut(size)
-            .zip(green.chunks_exact_mut(size))
-            .zip(blue.chunks_exact_mut(size));
-        for (row, ((red, green), blue)) in pixels.chunks_exact(3 * size).zip(channels) {
-            let row = row.as_chunks().0;
-            // A constant flag in each call lets both loops be vectorised.
-            if flip {
-                pack_row::<T, true>(row, normalisation, [red, green, blue]);
-            } else {
-                pack_row::<T, false>(row, normalisation, [red, green, blue]);
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let (red, rest) = target.split_at_mut(size * size);
+            let (green, blue) = rest.split_at_mut(size * size);
+            let channels = red
+                .chunks_exact_mut(size)
+                .zip(green.chunks_exact_mut(size))
+                .zip(blue.chunks_exact_mut(size));
+            for (row, ((red, green), blue)) in pixels.chunks_exact(3 * size).zip(channels) {
+                let row = row.as_chunks().0;
+                // A constant flag in each call lets both loops be vectorised.
+                if flip {
+                    pack_row::<T, true>(row, normalisation, [red, green, blue]);
+                } else {
+                    pack_row::<T, false>(row, normalisation, [red, green, blue]);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 #[inline(always)]
