@@ -152,7 +152,7 @@ def main():
     # The place of the images is nobody's business.
     name, place = options.name or options.folder.resolve().name, str(options.folder)
     given = options_given().replace(f" {place}", " FOLDER", 1)
-    version = subprocess.run([str(options.gradus), "--version"], capture_output=True, text=True).stdout.strip()
+    version = subprocess.run([str(options.gradus), "-V"], capture_output=True, text=True).stdout.strip()
     write_section(
         "Input pipeline",
         [

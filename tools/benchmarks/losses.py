@@ -208,7 +208,7 @@ def document(binary, tables, idle, load, options):
     import pytorch_metric_learning
     import torch
 
-    version = subprocess.run([str(binary), "--version"], capture_output=True, text=True).stdout.strip()
+    version = subprocess.run([str(binary), "-V"], capture_output=True, text=True).stdout.strip()
     lines = [
         f"Machine: {machine()}. {version} (release, processor); torch {torch.__version__}, pytorch-metric-learning "
         f"{pytorch_metric_learning.__version__} (PML). Command: `python tools/benchmarks/losses.py{options_given()}`. Load average "

@@ -231,7 +231,7 @@ def row(found, verb, name, size, batch):
 def document(options, rows, idle, load):
     import torch
 
-    version = subprocess.run([str(options.gradus), "--version"], capture_output=True, text=True).stdout.strip()
+    version = subprocess.run([str(options.gradus), "-V"], capture_output=True, text=True).stdout.strip()
     lines = [
         f"Machine: {machine()}. {time.strftime('%Y-%m-%d')}. {version} (release, processor); torch {torch.__version__}, Python {platform.python_version()}. "
         f"Command: `python tools/benchmarks/train_step.py{options_given()}`. Load average before and after: {load:.1f} and {os.getloadavg()[0]:.1f} "
