@@ -414,7 +414,8 @@ pub fn calibrate(
             } else {
                 let value = results.next().and_then(|value| value.into_tensor::<f32>());
                 let value = value.ok_or_else(|| refuse(format!("`{name}` has no numbers")))?;
-                seen(&value.shape().to_vec(), &value.into_data())
+                let shape = value.shape().to_vec();
+                seen(&shape, &value.into_data())
             };
             match sums.entry(name.clone()) {
                 Entry::Vacant(place) => {
