@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 /// The features of the program, and whether they were compiled in.
-const FEATURES: [(&str, bool); 3] = [
+const FEATURES: [(&str, bool); 5] = [
+    ("onnx", cfg!(feature = "onnx")),
+    ("onnxruntime", cfg!(feature = "onnxruntime")),
     ("qdrant-edge", cfg!(feature = "qdrant-edge")),
     ("cuda", cfg!(feature = "cuda")),
     ("wgpu", cfg!(feature = "wgpu")),

@@ -21,6 +21,10 @@ enum Manner {
     InThirds,
     /// As a server that knows no ranges.
     WithoutRanges,
+    /// The first answer falls silent after a third of the file, its connection open.
+    SilentOnce,
+    /// Every answer falls silent before its first byte.
+    Silent,
 }
 
 /// Paths and ranges asked for.
@@ -37,14 +41,20 @@ fn serve(files: HashMap<String, (Vec<u8>, Manner)>) -> Server {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
     std::thread::spawn(move || {
+        let mut open = Vec::new();
         for stream in listener.incoming().flatten() {
-            let _ = answer(stream, &files, &log);
+            open.extend(answer(stream, &files, &log).ok().flatten());
         }
     });
     Server { address, asked }
 }
 
-fn answer(mut stream: TcpStream, files: &HashMap<String, (Vec<u8>, Manner)>, log: &Mutex<Log>) -> std::io::Result<()> {
+/// Returns the connection where it must stay open.
+fn answer(
+    mut stream: TcpStream,
+    files: &HashMap<String, (Vec<u8>, Manner)>,
+    log: &Mutex<Log>,
+) -> std::io::Result<Option<TcpStream>> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap()?;
     let name = first.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
@@ -60,14 +70,19 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, (Vec<u8>, Manner)>, log
     }
     log.lock().unwrap().push((name.clone(), from));
     let Some((bytes, manner)) = files.get(&name) else {
-        return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+        return Ok(None);
     };
     let from = from.filter(|_| *manner != Manner::WithoutRanges);
     let start = from.unwrap_or(0);
-    let end = if *manner == Manner::InThirds {
-        bytes.len().min(start + bytes.len() / 3 + 1)
-    } else {
-        bytes.len()
+    let third = bytes.len().min(start + bytes.len() / 3 + 1);
+    let first_time = log.lock().unwrap().iter().filter(|(asked, _)| *asked == name).count() == 1;
+    let (end, silent) = match manner {
+        Manner::Whole | Manner::WithoutRanges => (bytes.len(), false),
+        Manner::InThirds => (third, false),
+        Manner::SilentOnce if first_time => (third, true),
+        Manner::SilentOnce => (bytes.len(), false),
+        Manner::Silent => (start, true),
     };
     let (status, range) = match from {
         Some(_) if start >= bytes.len() => (
@@ -86,7 +101,8 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, (Vec<u8>, Manner)>, log
         stream,
         "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{range}connection: close\r\n\r\n"
     )?;
-    stream.write_all(&bytes[start..end.max(start)])
+    stream.write_all(&bytes[start..end.max(start)])?;
+    Ok(silent.then_some(stream))
 }
 
 /// A picture whose bytes do not compress to nothing.
@@ -198,6 +214,32 @@ fn a_broken_connection_costs_only_what_is_missing() {
             assert_eq!((&again["images"], &again["downloaded"]), (&6.into(), &false.into()));
         }
     }
+}
+
+#[test]
+fn a_silent_server_is_asked_again_and_given_up_in_the_end() {
+    let bytes = tar_gz(&birds());
+    let get = |manner: Manner| {
+        let folder = tempfile::tempdir().unwrap();
+        let server = serve(HashMap::from([("birds.tgz".to_owned(), (bytes.clone(), manner))]));
+        let address = format!("{}/birds.tgz", server.address);
+        let catalogue = catalogue(folder.path(), "birds.tgz", &[address], &bytes);
+        (folder, server, catalogue)
+    };
+    let (folder, server, from) = get(Manner::SilentOnce);
+    let to = path(folder.path(), "data");
+    let found = json(&[&words(&to, &from)[..], &["--timeout-s", "1"]].concat());
+    assert_eq!(found["images"], 6);
+    let ranges: Vec<Option<usize>> = server.asked.lock().unwrap().iter().map(|(_, from)| *from).collect();
+    assert_eq!(ranges, [None, Some(bytes.len() / 3 + 1)]);
+
+    let (folder, server, from) = get(Manner::Silent);
+    let to = path(folder.path(), "data");
+    let message = refused(&[&words(&to, &from)[..], &["--timeout-s", "0.2"]].concat());
+    assert!(message.contains("nothing arrived for 0.2 s after 0 bytes"), "{message}");
+    assert_eq!(server.asked.lock().unwrap().len(), 4);
+    let message = refused(&[&words(&to, &from)[..], &["--timeout-s", "0"]].concat());
+    assert!(message.contains("--timeout-s"), "{message}");
 }
 
 #[test]

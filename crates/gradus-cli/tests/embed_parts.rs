@@ -167,6 +167,48 @@ fn shards_make_the_rows_of_one_file_and_go_on_after_an_interruption() {
     );
 }
 
+/// A file or folder of Parquet is embeddings and labels at once for the commands that take them from two files.
+#[test]
+fn parquet_stands_for_both_files_of_the_other_commands() {
+    let bench = bench();
+    let [folder, file, npy, labels] =
+        ["vectors", "e.parquet", "e.npy", "y.npy"].map(|name| path(bench.folder.path(), name));
+    bench.embed(&folder, &["--part-rows", "5"]);
+    let set = read(Path::new(&folder)).unwrap();
+    for out in [&file, &npy] {
+        gradus_core::embeddings::write(&set, Path::new(out)).unwrap();
+    }
+    gradus_core::embeddings::write_labels(Path::new(&labels), &set.labels).unwrap();
+    for command in [
+        &["mine", "--name", "batch-hard"][..],
+        &["loss", "--name", "contrastive"],
+        &["cluster", "--clusters", "3"],
+        &[
+            "few-shot",
+            "--ways",
+            "3",
+            "--shots",
+            "1",
+            "--queries",
+            "2",
+            "--episodes",
+            "5",
+        ],
+    ] {
+        let of = |embeddings: &str, labels: &str| {
+            let files = ["--embeddings", embeddings, "--labels", labels, "--json"];
+            json(&[command, &files].concat())
+        };
+        let expected = of(&npy, &labels);
+        assert_eq!(of(&file, &file), expected, "{command:?}");
+        assert_eq!(of(&folder, &folder), expected, "{command:?}");
+        assert_eq!(of(&npy, &folder), expected, "{command:?}");
+    }
+    let several = ["mine", "--name", "batch-hard", "--embeddings", &file, "--labels", &file];
+    let message = refused(&[&several[..], &["--label-kind", "hierarchy"]].concat());
+    assert!(message.contains("one class per row"), "{message}");
+}
+
 #[test]
 fn what_would_mix_or_lose_rows_is_refused() {
     let bench = bench();

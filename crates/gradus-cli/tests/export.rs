@@ -67,6 +67,44 @@ fn largest_difference(a: &str, b: &str) -> f64 {
     a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
+/// The tests of a program built with the feature compute by the library that ORT_DYLIB_PATH names, if it names one.
+#[test]
+fn onnxruntime_computes_the_same_or_what_is_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, run) = trained(folder.path(), "0");
+    let words = [
+        "export",
+        "--run",
+        &run,
+        "--format",
+        "onnx",
+        "--check",
+        "--runtime",
+        "onnxruntime",
+        "--json",
+    ];
+    if cfg!(not(feature = "onnxruntime")) {
+        assert!(refused(&words).contains("without the feature `onnxruntime`"));
+        return;
+    }
+    let missing = std::process::Command::new(env!("CARGO_BIN_EXE_gradus"))
+        .args(words)
+        .env("ORT_DYLIB_PATH", "/no/such/libonnxruntime.so")
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("onnxruntime could not be loaded") && message.contains("name the file in ORT_DYLIB_PATH"),
+        "{message}"
+    );
+    if std::env::var_os("ORT_DYLIB_PATH").is_some() {
+        let found = json(&words);
+        assert_eq!(found["check"]["runtime"], "onnxruntime");
+        assert!(found["check"]["largest_difference"].as_f64().unwrap() < 1e-5, "{found}");
+    }
+}
+
 #[test]
 fn a_run_becomes_a_model_that_embeds_the_same() {
     let folder = tempfile::tempdir().unwrap();

@@ -178,6 +178,31 @@ fn a_run_is_written_under_other_names_and_serves_as_weights() {
     };
     assert_eq!(trunk(&again), trunk(&out));
 
+    // What teaches the order inside classes, where nobody says: a pretrained trunk's own middle while the trunk is trained.
+    let ranked = [
+        "--weights",
+        &exported,
+        "--set",
+        "intra-class.source=members",
+        "--set",
+        "intra-class.weight=1",
+    ];
+    for (number, (more, space)) in [
+        (&[][..], "middle"),
+        (&["--freeze-trunk"][..], "embedding"),
+        (&["--set", "teacher.kind=moving-average"][..], "embedding"),
+        (&["--set", "teacher.space=map"][..], "map"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let taught = path(folder.path(), &format!("taught{number}"));
+        train(&taught, &[&ranked[..], more].concat());
+        let stored = std::fs::read_to_string(path(taught.as_ref(), "config.toml")).unwrap();
+        let stored: toml::Table = toml::from_str(&stored).unwrap();
+        assert_eq!(stored["teacher"]["space"].as_str(), Some(space), "{more:?}");
+    }
+
     let refusal = refused(&[
         "weights", "export", "--run", &out, "--names", "authors", "--out", &exported,
     ]);

@@ -121,6 +121,7 @@ fn evaluate(config: &IntraClassConfig, point: &Point, differentiate: bool) -> (f
         teacher: Some(Tensor::from_data(TensorData::new(teacher, [ROWS, 4]), &device)),
         graded: Some(graded.clone()),
         statistics: Some(&statistics),
+        progress: 0.0,
         seed: 17,
     });
     // The base loss is a function of the same leaves: a cubic one stands in.

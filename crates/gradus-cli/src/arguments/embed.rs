@@ -65,9 +65,32 @@ pub(crate) struct Embed {
     pub(crate) json: bool,
 }
 
+/// What computes an ONNX model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnnxRuntime {
+    #[default]
+    Rten,
+    Onnxruntime,
+}
+
+#[cfg(feature = "onnx")]
+impl OnnxRuntime {
+    /// Its name, as flags have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rten => "rten",
+            Self::Onnxruntime => "onnxruntime",
+        }
+    }
+}
+
 /// How an ONNX model is used; flags go before what the JSON file says.
 #[derive(Args, Debug)]
 pub(crate) struct OnnxFlags {
+    /// What computes an ONNX model: rten, which is part of gradus, or onnxruntime, a library of this machine (feature `onnxruntime`;
+    /// its file is named by ORT_DYLIB_PATH)
+    #[arg(long, value_name = "NAME", requires = "onnx", value_enum, default_value_t)]
+    pub(crate) runtime: OnnxRuntime,
     /// JSON file of the preprocessing [default: the model's name with .json]
     #[arg(long, value_name = "FILE", requires = "onnx")]
     pub(crate) preprocessing: Option<PathBuf>,

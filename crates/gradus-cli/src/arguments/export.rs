@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::DataFlags;
+use super::{DataFlags, OnnxRuntime};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -48,6 +48,10 @@ pub(crate) struct Export {
     /// Run the file on real images and print the largest difference from `gradus embed`; f32 must stay below 1e-4
     #[arg(long)]
     pub(crate) check: bool,
+    /// What computes the file for --check and --int8: rten, which is part of gradus, or onnxruntime, a library of this machine (feature
+    /// `onnxruntime`; its file is named by ORT_DYLIB_PATH)
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    pub(crate) runtime: OnnxRuntime,
     /// Images to check with [default: test images of the run's data]
     #[arg(long, value_name = "FOLDER", requires = "check")]
     pub(crate) images: Option<PathBuf>,

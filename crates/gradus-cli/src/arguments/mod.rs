@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use bench::*;
 pub(crate) use compare::{Compare, Stage};
-pub(crate) use embed::{Embed, OnnxFlags};
+pub(crate) use embed::{Embed, OnnxFlags, OnnxRuntime};
 pub(crate) use evaluate::*;
 pub(crate) use export::{Export, ExportFormat, PreprocessWhere};
 pub(crate) use index::*;
@@ -220,10 +220,10 @@ pub(crate) struct Train {
 The rows are taken as they are; --normalize brings them to unit length first. With labels, NMI, AMI, pairwise F1 and purity are \
 printed as well. The result depends on the seed, not on the number of threads.")]
 pub(crate) struct Cluster {
-    /// Embeddings, a floating-point matrix [rows, width] in .npy, .npz or .safetensors
+    /// Embeddings, a floating-point matrix [rows, width] in .npy, .npz, .safetensors or .parquet
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: PathBuf,
-    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors, or the .parquet of the embeddings
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
     /// Clusters
@@ -268,11 +268,11 @@ pub(crate) struct FewShot {
     pub(crate) run: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataFlags,
-    /// Embeddings instead of a run, a floating-point matrix [rows, width] in .npy, .npz or .safetensors; rows are brought to
+    /// Embeddings instead of a run, a floating-point matrix [rows, width] in .npy, .npz, .safetensors or .parquet; rows are brought to
     /// unit length
     #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["data", "layout", "train_classes", "test_classes", "max_bad_images"])]
     pub(crate) embeddings: Option<PathBuf>,
-    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors, or the .parquet of the embeddings
     #[arg(long, value_name = "FILE", requires = "embeddings")]
     pub(crate) labels: Option<PathBuf>,
     /// Classes of an episode
@@ -314,10 +314,10 @@ pub(crate) struct Loss {
     /// Loss: see `gradus list losses`
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Embeddings, a floating-point matrix [rows, width] in .npy, .npz or .safetensors
+    /// Embeddings, a floating-point matrix [rows, width] in .npy, .npz, .safetensors or .parquet
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: PathBuf,
-    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors; not needed by losses that look at no
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors, or the .parquet of the embeddings; not needed by losses that look at no
     /// labels
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
@@ -368,10 +368,10 @@ pub(crate) struct Mine {
     /// Miner: see `gradus list miners`
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Embeddings of the anchors, a floating-point matrix [rows, width] in .npy, .npz or .safetensors
+    /// Embeddings of the anchors, a floating-point matrix [rows, width] in .npy, .npz, .safetensors or .parquet
     #[arg(long, value_name = "FILE")]
     pub(crate) embeddings: PathBuf,
-    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors
+    /// Class of each of them, an integer vector [rows] in .npy, .npz or .safetensors, or the .parquet of the embeddings
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: PathBuf,
     /// What the labels are
@@ -471,6 +471,9 @@ An interrupted download goes on where it stopped. Proxies are those of HTTPS_PRO
         /// Address of a folder that holds the files under the names they have at their makers, asked instead of these
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
+        /// Silence after which a connection counts as broken and the rest is asked for again
+        #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = pages::seconds)]
+        timeout_s: f64,
         /// Keep the archives after unpacking
         #[arg(long)]
         keep_archives: bool,

@@ -73,7 +73,7 @@ pub(crate) struct Serve {
     pub(crate) json: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     if value.is_finite() && (0.1..=86_400.0).contains(&value) {
         Ok(value)

@@ -6,9 +6,10 @@ use gradus::train::{Event, Observer};
 use gradus_core::EmbeddingSet;
 use gradus_core::data::Item;
 use gradus_core::data::image::decode;
-use gradus_onnx::{OnnxModel, Preprocessing};
+use gradus_onnx::{OnnxModel, Preprocessing, Runtime};
 use rayon::prelude::*;
 
+use crate::arguments::OnnxRuntime;
 use crate::failure::Failure;
 use crate::progress::Progress;
 
@@ -16,6 +17,13 @@ use crate::progress::Progress;
 const BATCH_SIZE: usize = 32;
 /// Vectors that go through a model together.
 const VECTORS_AT_A_TIME: usize = 4096;
+
+pub(crate) fn runtime(asked: OnnxRuntime) -> Runtime {
+    match asked {
+        OnnxRuntime::Rten => Runtime::Rten,
+        OnnxRuntime::Onnxruntime => Runtime::Onnxruntime,
+    }
+}
 
 /// An ONNX model with the preprocessing of its images.
 pub(crate) struct OnnxEmbedder {
@@ -27,8 +35,8 @@ pub(crate) struct OnnxEmbedder {
 
 impl OnnxEmbedder {
     /// A model and the description beside it.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let model = OnnxModel::open(path, None)?;
+    pub(crate) fn open(path: &Path, with: OnnxRuntime) -> Result<Self, Failure> {
+        let model = OnnxModel::open_with(runtime(with), path, None)?;
         let beside = Preprocessing::path_beside(path);
         let preprocessing = if beside.exists() && model.takes_images() {
             Some(Preprocessing::read(&beside)?)

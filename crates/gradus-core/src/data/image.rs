@@ -512,6 +512,27 @@ mod tests {
     }
 
     #[test]
+    fn exif_orientation_is_applied_to_a_reduced_picture() {
+        let picture = RgbImage::from_fn(64, 48, |x, y| image::Rgb([(4 * x) as u8, (5 * y) as u8, 90]));
+        let jpeg = encode(&DynamicImage::ImageRgb8(picture), ImageFormat::Jpeg);
+        let reduced = |bytes: Vec<u8>| {
+            let decoding = Decoding {
+                jpeg_short_side: 24,
+                ..Decoding::default()
+            };
+            decode_as(&encoded("turned.jpg", bytes), decoding).unwrap()
+        };
+        let upright = reduced(jpeg.clone());
+        assert_eq!(upright.dimensions(), (32, 24));
+        for orientation in 1..=8 {
+            let mut expected = DynamicImage::ImageRgb8((*upright).clone());
+            expected.apply_orientation(Orientation::from_exif(orientation).unwrap());
+            let turned = reduced(with_orientation(&jpeg, orientation));
+            assert_eq!(*turned, expected.into_rgb8(), "orientation {orientation}");
+        }
+    }
+
+    #[test]
     fn a_truncated_file_is_broken_wherever_it_is_cut() {
         let image = DynamicImage::ImageRgb8(picture(64, 64));
         for format in [

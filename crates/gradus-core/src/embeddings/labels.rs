@@ -6,6 +6,7 @@ use super::EmbeddingFileError;
 use super::array::{Array, Role};
 use super::element::Element;
 use super::npy::encode_labels;
+use super::tables::{is_table, read_table};
 use crate::files::write_atomically;
 use crate::relations::Labels;
 
@@ -21,7 +22,8 @@ pub enum LabelKind {
     Hierarchy,
 }
 
-/// Reads what is known of items from integers in `.npy`, `.npz` or `.safetensors`.
+/// Reads what is known of items from integers in `.npy`, `.npz` or `.safetensors`, or the classes of the embeddings in `.parquet` or a
+/// folder of `.parquet` parts.
 ///
 /// Without a `kind`, a vector is one class per item and a matrix of 0 and 1 several labels. Among several arrays in a file, the
 /// one called `labels` is read, or the only one of integers.
@@ -30,17 +32,27 @@ pub enum LabelKind {
 /// A file that is missing, damaged, or not of integers; an array of another shape than `kind` says; a class number out of range
 /// or, where there are several labels, something else than 0 and 1, with its row.
 pub fn read_item_labels(path: &Path, kind: Option<LabelKind>) -> Result<Labels, EmbeddingFileError> {
+    if is_table(path) {
+        let labels = read_table(path, kind)?.labels;
+        return labels.ok_or_else(|| EmbeddingFileError::malformed(path, "it has no labels"));
+    }
     let array = Array::read(path, &Role::LABELS)?;
     labels_of(&array, kind).map_err(|problem| EmbeddingFileError::malformed(path, problem))
 }
 
-/// Reads one class number per item from `.npy`, `.npz` or `.safetensors`: a vector of any integer type, from 0 to 4294967295.
+/// Reads one class number per item from `.npy`, `.npz` or `.safetensors`: a vector of any integer type, from 0 to 4294967295; or
+/// the classes of the embeddings in `.parquet` or a folder of `.parquet` parts.
 ///
 /// Among several arrays in a file, the one called `labels` is read, or the only one of integers.
 ///
 /// # Errors
 /// A file that is missing, damaged, not a vector or not of integers; a number out of range, with its row.
 pub fn read_labels(path: &Path) -> Result<Vec<u32>, EmbeddingFileError> {
+    if is_table(path) {
+        let labels = read_item_labels(path, Some(LabelKind::Classes))?;
+        let classes = labels.classes().map(|classes| classes.to_vec());
+        return classes.ok_or_else(|| EmbeddingFileError::malformed(path, "it has no classes"));
+    }
     read_classes(path, &Role::LABELS)
 }
 

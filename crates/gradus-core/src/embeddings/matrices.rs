@@ -5,6 +5,7 @@ use std::path::Path;
 use super::EmbeddingFileError;
 use super::array::{Array, Role};
 use super::npy::encode_matrix;
+use super::tables::{is_table, read_rows};
 use crate::files::write_atomically;
 
 /// Numbers in rows, row-major.
@@ -18,8 +19,8 @@ pub struct Matrix {
     pub is_double: bool,
 }
 
-/// Reads embeddings `[rows, width]` of floats from `.npy`, `.npz` or `.safetensors`: their width and their values, row-major,
-/// in double precision.
+/// Reads embeddings `[rows, width]` of floats from `.npy`, `.npz`, `.safetensors`, `.parquet` or a folder of `.parquet` parts:
+/// their width and their values, row-major, in double precision.
 ///
 /// Among several arrays in a file, the one called `embeddings` is read, or the only matrix of floats.
 ///
@@ -36,8 +37,14 @@ pub fn read_matrix(path: &Path) -> Result<(usize, Vec<f64>), EmbeddingFileError>
 /// # Errors
 /// Those of [`read_matrix`].
 pub fn read_precise_matrix(path: &Path) -> Result<Matrix, EmbeddingFileError> {
+    let malformed = |problem| EmbeddingFileError::malformed(path, problem);
+    if is_table(path) {
+        let table = read_rows(path)?;
+        let values: Vec<f64> = table.values.into_iter().map(f64::from).collect();
+        return of_finite(table.dim, values, false).map_err(malformed);
+    }
     let array = Array::read(path, &Role::EMBEDDINGS)?;
-    finite(&array).map_err(|problem| EmbeddingFileError::malformed(path, problem))
+    finite(&array).map_err(malformed)
 }
 
 /// Reads parameters: a matrix, or a vector as a matrix of one column.
@@ -101,7 +108,10 @@ fn finite(array: &Array) -> Result<Matrix, String> {
         ));
     }
     let dim = filled(array)?;
-    let values: Vec<f64> = array.numbers().collect();
+    of_finite(dim, array.numbers().collect(), array.element.bytes() == 8)
+}
+
+fn of_finite(dim: usize, values: Vec<f64>, is_double: bool) -> Result<Matrix, String> {
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         return Err(format!(
             "row {} holds {}, which is not a finite number; rows are counted from 0",
@@ -109,9 +119,5 @@ fn finite(array: &Array) -> Result<Matrix, String> {
             values[at]
         ));
     }
-    Ok(Matrix {
-        dim,
-        values,
-        is_double: array.element.bytes() == 8,
-    })
+    Ok(Matrix { dim, values, is_double })
 }

@@ -49,6 +49,11 @@ pub fn read_rows(path: &Path) -> Result<EmbeddingTable, EmbeddingFileError> {
     Ok(EmbeddingTable { labels: None, ..table })
 }
 
+/// Whether a path is `.parquet` or a folder of such parts: embeddings with their classes, instead of arrays of one kind.
+pub(super) fn is_table(path: &Path) -> bool {
+    path.is_dir() || extension(path) == "parquet"
+}
+
 /// The width of the rows; of `.npy` without reading all of them.
 ///
 /// # Errors

@@ -7,8 +7,8 @@ use crate::models;
 
 /// Resolves the layers. What the network starts from decides three defaults, unless the layers say otherwise: pretrained
 /// weights bring the normalisation that their file or their backbone asks for, and frozen batch-norm statistics (small batches of few classes
-/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead; and a
-/// head that trains alone, on features that stay, takes higher rates.
+/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead, and a pretrained trunk that is trained on
+/// is held to its own middle; and a head that trains alone, on features that stay, takes higher rates.
 ///
 /// # Errors
 /// If a key or value is not accepted, or the file of weights cannot be read.
@@ -21,11 +21,15 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
             }
         }
     }
-    let Some(weights) = &config.model.weights else {
-        let own = config.teacher.kind != TeacherKind::Network && !config.model.trains_head_alone();
-        if own && config.intra_class.needs_teacher() && !layers.mentions("teacher.space") {
-            layers.insert("teacher.space", "thumbnail");
+    let trains_trunk = !config.model.trains_head_alone();
+    if trains_trunk && config.intra_class.needs_teacher() && !layers.mentions("teacher.space") {
+        match (&config.model.weights, config.teacher.kind) {
+            (None, TeacherKind::Frozen | TeacherKind::MovingAverage) => layers.insert("teacher.space", "thumbnail"),
+            (Some(_), TeacherKind::Frozen) => layers.insert("teacher.space", "middle"),
+            (Some(_), TeacherKind::MovingAverage) | (_, TeacherKind::Network) => {}
         }
+    }
+    let Some(weights) = &config.model.weights else {
         return layers.resolve();
     };
     if !layers.mentions("model.freeze-batch-norm") {

@@ -353,7 +353,8 @@ impl Default for EarlyStopping {
 pub struct TeacherConfig {
     /// Which network (default the model as it was before training).
     pub kind: TeacherKind,
-    /// Which of its outputs (default its embedding, that is the principal components of its features).
+    /// Which of its outputs (default its embedding, that is the principal components of its features; `middle` where a pretrained
+    /// trunk is trained on, `thumbnail` where a trunk starts from random weights).
     pub space: TeacherSpace,
     /// Decay per step of the moving average (default 0.999).
     pub momentum: Momentum,
@@ -397,6 +398,9 @@ pub enum TeacherSpace {
     /// The trunk's last feature map at 4 x 4 positions, centred on the batch: it orders by pose and place too, which pooled
     /// features forget.
     Map,
+    /// What the trunk has three quarters of its blocks up, averaged over places and centred on the batch: it tells pose and form
+    /// better than the last map does. The default where the trunk is pretrained and trained on.
+    Middle,
     /// No network at all: colours at 8 x 8 places and edges at 4 x 4. For networks that start from random weights, which know
     /// nothing yet that could be kept.
     Thumbnail,
@@ -542,6 +546,7 @@ impl Config {
         }
         let sees_images = match self.teacher.space {
             TeacherSpace::Map => Some("map"),
+            TeacherSpace::Middle => Some("middle"),
             TeacherSpace::Thumbnail => Some("thumbnail"),
             TeacherSpace::Embedding | TeacherSpace::Features => None,
         };

@@ -8,6 +8,7 @@ use super::members::{MembersConfig, MembersMode};
 use super::point::PointConfig;
 use super::projector::{ProjectorConfig, Relu};
 use super::ranking::{MarginGrowth, RankedPairs, RankingConfig};
+use super::schedule::WeightSchedule;
 use super::statistics::ClassStatistics;
 use super::synthesis::{GeneratorConfig, LearnedDirectionsConfig};
 
@@ -64,6 +65,8 @@ pub enum BaseOn {
 pub struct IntraClassConfig {
     /// Weight beside the base loss. Default 1.
     pub weight: f64,
+    /// How that weight goes in the course of a run. Default `constant`.
+    pub schedule: WeightSchedule,
     /// Weight of the anchor loss inside. Default 0.9, the paper's.
     pub anchor_weight: f64,
     /// Weight of the ranking loss inside. Default 0.9, the paper's.
@@ -113,6 +116,7 @@ impl IntraClassConfig {
     pub fn sgar() -> Self {
         Self {
             weight: 1.0,
+            schedule: WeightSchedule::Constant,
             anchor_weight: 0.9,
             ranking_weight: 0.9,
             point_weight: 0.0,
@@ -284,6 +288,12 @@ impl IntraClassConfig {
             }
         }
         Ok(())
+    }
+
+    /// The weight beside the base loss where a share `progress` of the run is done.
+    #[must_use]
+    pub fn weight_at(&self, progress: f64) -> f64 {
+        self.weight * self.schedule.factor(progress)
     }
 
     /// Whether a trainer must hand in teacher features.

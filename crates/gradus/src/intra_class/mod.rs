@@ -24,6 +24,7 @@
 //! | [`anchor`] | the outermost level stays inside the class |
 //! | [`point`] | every level stays recognisable as its source |
 //! | [`members`] | ranking of real members in the order of a teacher |
+//! | [`schedule`] | how much all of it weighs in the course of a run |
 //! | [`statistics`] | means and variances of the training classes |
 //!
 //! The ranking part needs no label: with the gate open and no anchor loss, classes are never looked at.
@@ -36,6 +37,7 @@ pub mod members;
 pub mod point;
 pub mod projector;
 pub mod ranking;
+pub mod schedule;
 pub mod statistics;
 pub mod synthesis;
 pub mod task;
@@ -47,6 +49,7 @@ pub use members::{MembersConfig, MembersMode};
 pub use point::PointConfig;
 pub use projector::{Projector, ProjectorConfig, Relu};
 pub use ranking::{MarginGrowth, RankedPairs, RankingConfig, Sides};
+pub use schedule::WeightSchedule;
 pub use statistics::ClassStatistics;
 pub use synthesis::GeneratorConfig;
 pub use task::{IntraClass, IntraClassInput, IntraClassOutput, IntraClassReport};

@@ -112,6 +112,7 @@ mod tests {
             teacher: None,
             graded: Some(graded),
             statistics: None,
+            progress: 0.0,
             seed: 1,
         });
         let cosine = |a: &[f32], b: &[f32]| {

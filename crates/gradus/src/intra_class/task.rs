@@ -42,6 +42,8 @@ pub struct IntraClassInput<'a> {
     pub graded: Option<Tensor<3>>,
     /// Class statistics, with [`IntraClassConfig::needs_statistics`]; before the first ones nothing is generated.
     pub statistics: Option<&'a ClassStatistics>,
+    /// The share of the run that is done, 0 to 1: what [`WeightSchedule`](super::WeightSchedule) goes by.
+    pub progress: f64,
     /// Derived from (seed, epoch, step): everything random in the step is a function of it.
     pub seed: u64,
 }
@@ -200,7 +202,7 @@ impl IntraClass {
         let (misordered, margin_met) = (share(misordered), share(margin_met));
         let mut output = self.output(input, ranking, anchor, count, misordered, margin_met);
         if let Some(point) = point {
-            output.loss = output.loss + point.mul_scalar(config.weight * config.point_weight);
+            output.loss = output.loss + point.mul_scalar(config.weight_at(input.progress) * config.point_weight);
         }
         output
     }
@@ -320,9 +322,10 @@ impl IntraClass {
         let reported_anchor = anchor
             .as_ref()
             .map_or_else(|| reported.zeros_like(), |anchor| anchor.clone().without_autodiff());
-        let ranked = ranking.mul_scalar(config.weight * config.ranking_weight);
+        let weight = config.weight_at(input.progress);
+        let ranked = ranking.mul_scalar(weight * config.ranking_weight);
         let loss = match anchor {
-            Some(anchor) => ranked + anchor.mul_scalar(config.weight * config.anchor_weight),
+            Some(anchor) => ranked + anchor.mul_scalar(weight * config.anchor_weight),
             None => ranked,
         };
         IntraClassOutput {
@@ -430,7 +433,7 @@ mod tests {
     use super::super::synthesis::tests::unit_rows;
     use super::super::{
         AnchorConfig, GateConfig, GateKind, MembersConfig, MembersMode, ProjectorConfig, RankedPairs, RankingConfig,
-        Relu,
+        Relu, WeightSchedule,
     };
     use super::*;
     use crate::intra_class::synthesis::{
@@ -459,6 +462,7 @@ mod tests {
             teacher: None,
             graded: None,
             statistics: None,
+            progress: 0.0,
             seed: 11,
         }
     }
@@ -919,6 +923,38 @@ mod tests {
         let output = model.forward(&input(&batch));
         assert_eq!(value(&output), 0.0);
         assert!(gradient(&batch, &output).iter().all(|&value| value == 0.0));
+    }
+
+    #[test]
+    fn the_schedule_scales_everything_of_the_method() {
+        let base = IntraClassConfig {
+            point_weight: 0.3,
+            ..IntraClassConfig::sgar()
+        };
+        let batch = leaf(unit_rows(8, DIM, 1), &LABELS);
+        let at = |schedule, progress| {
+            let config = IntraClassConfig {
+                schedule,
+                ..base.clone()
+            };
+            value(&config.init(DIM, 5, &device()).forward(&IntraClassInput {
+                progress,
+                ..input(&batch)
+            }))
+        };
+        let plain = at(WeightSchedule::Constant, 0.3);
+        assert!(plain > 0.0);
+        assert_eq!(plain, at(WeightSchedule::Constant, 0.9));
+        for (schedule, progress, factor) in [
+            (WeightSchedule::Rising, 0.0, 0.0),
+            (WeightSchedule::Rising, 0.75, 1.5),
+            (WeightSchedule::Falling, 0.75, 0.5),
+        ] {
+            assert!(
+                (at(schedule, progress) - factor * plain).abs() < 1e-6,
+                "{schedule:?} {progress}"
+            );
+        }
     }
 
     #[test]

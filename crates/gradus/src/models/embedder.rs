@@ -323,6 +323,20 @@ impl Embedder {
         map.flatten(1, 3)
     }
 
+    /// What the trunk has three quarters of its blocks up, averaged over its places, in evaluation mode: more of pose and form
+    /// than the last map, which was trained to forget what does not tell classes apart. Outside autodiff.
+    ///
+    /// # Shapes
+    /// Images `[batch, 3, height, width]` → `[batch, channels]` of that block.
+    #[must_use]
+    pub fn middle_features(&self, images: Tensor<4>) -> Tensor<2> {
+        let trunk = self.present_trunk().valid();
+        // Never the last block, which may leave the form that goes between blocks (transformers).
+        let blocks = (self.blocks() * 3).div_ceil(4).min(self.blocks() - 1).max(1);
+        let between = trunk.forward(images.without_autodiff(), 0..blocks, Mode::Evaluate);
+        trunk.backbone().average_of_places(between)
+    }
+
     fn is_tracked(&self) -> bool {
         self.devices().iter().any(Device::is_autodiff)
     }

@@ -152,6 +152,8 @@ pub struct StepInput<'a> {
     pub memory: Option<&'a mut Memory>,
     /// How the batch goes through the network.
     pub way: Way,
+    /// The share of the run that is done, 0 to 1.
+    pub progress: f64,
     /// Seed of this step's random directions.
     pub seed: u64,
 }
@@ -203,6 +205,7 @@ impl Objective {
             teacher: input.teacher.clone(),
             graded,
             statistics: input.statistics,
+            progress: input.progress,
             seed: input.seed,
         });
         let auxiliary = match &model.auxiliary_loss {

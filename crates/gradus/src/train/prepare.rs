@@ -294,20 +294,20 @@ mod tests {
     use crate::train::events::Silent;
 
     /// Four classes of two pictures each, in a folder per class.
-    fn folder_of_pictures() -> tempfile::TempDir {
+    fn folder_of_pictures(width: u32, height: u32, format: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for number in 0..8_u8 {
             let class = folder.path().join(format!("data/{}", number / 2));
             std::fs::create_dir_all(&class).unwrap();
-            let picture = image::RgbImage::from_pixel(20, 10, image::Rgb([number * 30, 7, 200]));
-            picture.save(class.join(format!("{number}.png"))).unwrap();
+            let picture = image::RgbImage::from_pixel(width, height, image::Rgb([number * 30, 7, 200]));
+            picture.save(class.join(format!("{number}.{format}"))).unwrap();
         }
         folder
     }
 
     #[test]
     fn a_disk_cache_lies_where_it_was_asked_for_and_holds_every_image_used() {
-        let folder = folder_of_pictures();
+        let folder = folder_of_pictures(20, 10, "png");
         let caches = folder.path().join("caches");
         let mut config = Config::default();
         config.data.path = folder.path().join("data");
@@ -341,5 +341,24 @@ mod tests {
         assert_eq!(used(&config), 0);
         config.data.cache = CacheKind::None;
         assert_eq!(used(&config), 0);
+    }
+
+    #[test]
+    fn photographs_are_decoded_at_the_size_asked_for_and_kept_apart() {
+        let folder = folder_of_pictures(64, 48, "jpg");
+        let mut config = Config::default();
+        config.data.path = folder.path().join("data");
+        config.data.cache = CacheKind::Disk;
+        config.data.cache_folder = Some(folder.path().join("cache"));
+        for (short_side, size) in [(0, (64, 48)), (16, (32, 24)), (0, (64, 48))] {
+            config.data.jpeg_short_side = short_side;
+            let data = PreparedData::new(&config, &mut Silent).unwrap();
+            assert!(data.cache.notes().is_empty());
+            for item in 0..8 {
+                let pixels = data.cache.get(item, &data.items[item].source).unwrap();
+                assert_eq!(pixels.dimensions(), size);
+            }
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("cache")).unwrap().count(), 2);
     }
 }

@@ -98,11 +98,12 @@ impl Teacher {
             }
             None => images,
         };
-        if self.space == TeacherSpace::Map {
-            let map = self.network.spatial_features(images, MAP_GRID);
-            // What all images share would make every pair look alike.
-            let centre = map.clone().mean_dim(0);
-            return map - centre;
+        // What all images share would make every pair look alike.
+        let centred = |rows: Tensor<2>| rows.clone() - rows.mean_dim(0);
+        match self.space {
+            TeacherSpace::Map => return centred(self.network.spatial_features(images, MAP_GRID)),
+            TeacherSpace::Middle => return centred(normalize(self.network.middle_features(images))),
+            TeacherSpace::Embedding | TeacherSpace::Features | TeacherSpace::Thumbnail => {}
         }
         self.judge(self.network.features(images, Mode::Evaluate))
     }
@@ -113,7 +114,7 @@ impl Teacher {
         let features = features.without_autodiff();
         match self.space {
             TeacherSpace::Embedding => self.network.head(features),
-            TeacherSpace::Features | TeacherSpace::Map | TeacherSpace::Thumbnail => features,
+            TeacherSpace::Features | TeacherSpace::Map | TeacherSpace::Middle | TeacherSpace::Thumbnail => features,
         }
     }
 
@@ -178,7 +179,64 @@ fn edges(images: Tensor<4>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::{BackboneConfig, ModelConfig};
     use crate::tensor::Device;
+
+    /// `[2, 3, edge, edge]`, no pixel like another.
+    fn two_images(edge: usize, device: &Device) -> Tensor<4> {
+        let values: Vec<f32> = (0..2 * 3 * edge * edge)
+            .map(|at| ((at * at + 7 * at) % 101) as f32 / 50.0 - 1.0)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [2, 3, edge, edge]), device)
+    }
+
+    #[test]
+    fn the_middle_is_an_average_over_places_three_quarters_up_without_what_all_share() {
+        let device = Device::default();
+        let config = TeacherConfig {
+            space: TeacherSpace::Middle,
+            ..TeacherConfig::default()
+        };
+        // Blocks run, and where the channels of what comes out of them lie.
+        for (backbone, blocks, width, channels_last) in [("conv4", 3, 64, false), ("vit-s16", 10, 384, true)] {
+            let model = ModelConfig {
+                backbone: BackboneConfig::by_name(backbone).unwrap(),
+                ..ModelConfig::default()
+            };
+            let network = model.init(1, &device).unwrap();
+            let images = two_images(32, &device);
+            let rows = Teacher::new(&network, &config, None).see(images.clone());
+            assert_eq!(rows.dims(), [2, width]);
+            let rows = rows.try_into_vec_as::<f32>().unwrap();
+
+            let between = network.trunk().unwrap().forward(images, 0..blocks, Mode::Evaluate);
+            let between: Vec<f32> = between.try_into_vec_as::<f32>().unwrap();
+            let places = between.len() / 2 / width;
+            let average = |image: usize| -> Vec<f64> {
+                let map = &between[image * width * places..][..width * places];
+                let value = |channel: usize, place: usize| match channels_last {
+                    true => map[place * width + channel],
+                    false => map[channel * places + place],
+                };
+                let sum = |channel| (0..places).map(|place| f64::from(value(channel, place))).sum::<f64>();
+                let sums: Vec<f64> = (0..width).map(sum).collect();
+                let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
+                sums.iter().map(|sum| sum / norm).collect()
+            };
+            let (first, second) = (average(0), average(1));
+            let mut largest = 0.0_f64;
+            for channel in 0..width {
+                let half = (first[channel] - second[channel]) / 2.0;
+                let (found, other) = (f64::from(rows[channel]), f64::from(rows[width + channel]));
+                assert!(
+                    (found - half).abs() < 1e-5 && (other + half).abs() < 1e-5,
+                    "{backbone}, channel {channel}"
+                );
+                largest = largest.max(half.abs());
+            }
+            assert!(largest > 1e-3, "{backbone} cannot tell the images apart: {largest}");
+        }
+    }
 
     #[test]
     fn colours_average_and_forget_how_bright_an_image_is() {

@@ -516,6 +516,7 @@ impl<'a> Trainer<'a> {
                 augmentation: self.config.embedding_augmentation.as_ref(),
                 memory: self.memory.as_mut(),
                 way: self.way.clone(),
+                progress,
                 seed: derive(
                     self.config.seed,
                     &[purpose::SYNTHESIS, epoch as u64, self.position.step as u64],

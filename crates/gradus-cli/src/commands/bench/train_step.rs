@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &BenchTrainStep) -> Outcome {
             augmentation: None,
             memory: None,
             way: Way::Whole,
+            progress: 0.0,
             seed,
         };
         let started = Instant::now();

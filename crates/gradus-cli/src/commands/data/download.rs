@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,6 +24,8 @@ const PIECE: usize = 1 << 16;
 /// Downloads files; proxies are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
 pub(super) struct Downloader {
     agent: Agent,
+    /// Silence after which a connection counts as broken.
+    patience: Duration,
 }
 
 /// What is wanted.
@@ -44,7 +47,7 @@ enum Problem {
 }
 
 impl Downloader {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(provider)
@@ -53,11 +56,14 @@ impl Downloader {
         let config = Agent::config_builder()
             .tls_config(tls)
             .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_recv_response(Some(patience))
             .http_status_as_error(false)
             .user_agent(concat!("gradus/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.into() }
+        Self {
+            agent: config.into(),
+            patience,
+        }
     }
 
     /// Leaves the file at its place; returns whether it was downloaded (and not there already).
@@ -140,7 +146,7 @@ impl Downloader {
         if have > 0 {
             request = request.header("range", format!("bytes={have}-"));
         }
-        let mut response = request.call().map_err(|error| Problem::Address(error.to_string()))?;
+        let response = request.call().map_err(|error| Problem::Address(error.to_string()))?;
         match response.status() {
             StatusCode::OK => have = 0,
             StatusCode::PARTIAL_CONTENT => {
@@ -195,17 +201,21 @@ impl Downloader {
             .map_err(disk)?;
         file.set_len(have).map_err(disk)?;
         file.seek(SeekFrom::Start(have)).map_err(disk)?;
-        let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
-        let mut piece = vec![0; PIECE];
+        let pieces = read_aside(response.into_body().into_with_config().limit(u64::MAX).reader());
         loop {
-            let read = match body.read(&mut piece) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Problem::Address(error.to_string())),
+            let piece = match pieces.recv_timeout(self.patience) {
+                Ok(Ok(piece)) => piece,
+                Ok(Err(error)) => return Err(Problem::Address(error.to_string())),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Problem::Address(format!(
+                        "nothing arrived for {} s after {have} bytes",
+                        self.patience.as_secs_f64()
+                    )));
+                }
             };
-            file.write_all(&piece[..read]).map_err(disk)?;
-            have += read as u64;
+            file.write_all(&piece).map_err(disk)?;
+            have += piece.len() as u64;
             bar.set_position(have);
             if size.is_some_and(|size| have > size) {
                 drop(file);
@@ -224,6 +234,31 @@ impl Downloader {
             _ => Ok(()),
         }
     }
+}
+
+/// The pieces of a body, read by a thread of its own: a read that waits for a silent server cannot be given up, the thread can. It
+/// ends with the body, with an error, or when nobody listens any more.
+fn read_aside(mut body: impl Read + Send + 'static) -> Receiver<std::io::Result<Vec<u8>>> {
+    let (send, pieces) = sync_channel(16);
+    std::thread::spawn(move || {
+        loop {
+            let mut piece = vec![0; PIECE];
+            let read = match body.read(&mut piece) {
+                Ok(0) => return,
+                Ok(read) => {
+                    piece.truncate(read);
+                    Ok(piece)
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let last = read.is_err();
+            if send.send(read).is_err() || last {
+                return;
+            }
+        }
+    });
+    pieces
 }
 
 /// Where what has arrived lies.

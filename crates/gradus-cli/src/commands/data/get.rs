@@ -1,6 +1,7 @@
 //! `gradus data get`
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gradus::config::DataConfig;
 use gradus::train::prepare;
@@ -17,6 +18,7 @@ pub(super) struct Get<'a> {
     pub(super) to: &'a Path,
     pub(super) catalogue: Option<&'a Path>,
     pub(super) mirror: Option<&'a str>,
+    pub(super) timeout_s: f64,
     pub(super) keep_archives: bool,
     pub(super) json: bool,
 }
@@ -79,7 +81,7 @@ fn fetch(arguments: &Get<'_>, set: &DataSet) -> Outcome {
         move |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()))
     };
     std::fs::create_dir_all(to).map_err(disk(to))?;
-    let downloader = Downloader::new();
+    let downloader = Downloader::new(Duration::from_secs_f64(arguments.timeout_s));
     for file in files {
         let addresses = match arguments.mirror {
             Some(mirror) => vec![format!("{}/{}", mirror.trim_end_matches('/'), file.name)],

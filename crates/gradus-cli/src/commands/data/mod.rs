@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &Data) -> Outcome {
             to,
             catalogue,
             mirror,
+            timeout_s,
             keep_archives,
             json,
         } => get::run(&get::Get {
@@ -74,6 +75,7 @@ pub(crate) fn run(arguments: &Data) -> Outcome {
             to,
             catalogue: catalogue.as_deref(),
             mirror: mirror.as_deref(),
+            timeout_s: *timeout_s,
             keep_archives: *keep_archives,
             json: *json,
         }),

@@ -10,13 +10,13 @@ use gradus_onnx::{InputKind, OnnxModel, Preprocessing, Resize};
 use super::{Embedded, Inputs, inputs};
 use crate::arguments::{Embed, OnnxFlags, Source};
 use crate::commands::layers;
-use crate::commands::onnx::OnnxEmbedder;
+use crate::commands::onnx::{OnnxEmbedder, runtime};
 use crate::failure::Failure;
 use crate::progress::Progress;
 
 pub(super) fn embed(path: &Path, arguments: &Embed) -> Result<Embedded, Failure> {
     let flags = &arguments.model;
-    let model = OnnxModel::open(path, flags.output.as_deref())?;
+    let model = OnnxModel::open_with(runtime(flags.runtime), path, flags.output.as_deref())?;
     let on_vectors = arguments.embeddings.is_some();
     if on_vectors && !model.takes_vectors() {
         return Err(Failure::new(format!(

@@ -106,7 +106,7 @@ pub(super) fn verify(
     if !arguments.check && !arguments.int8 {
         return Ok(());
     }
-    let model = OnnxEmbedder::open(file)?;
+    let model = OnnxEmbedder::open(file, arguments.runtime)?;
     if arguments.check {
         check(arguments, config, embedder, &model, result, text)?;
     }
@@ -172,10 +172,11 @@ fn check(
     let difference = largest_difference(&expected, &found);
     let cosine = least_cosine(&expected, &found);
     result["check"] = json!({
-        "runtime": "rten", "images": chosen.len(), "largest_difference": difference, "least_cosine": cosine,
+        "runtime": arguments.runtime.name(), "images": chosen.len(), "largest_difference": difference, "least_cosine": cosine,
     });
     text.push_str(&format!(
-        "\nchecked with rten on {} images: largest difference {difference:.2e}, least cosine {cosine:.6}",
+        "\nchecked with {} on {} images: largest difference {difference:.2e}, least cosine {cosine:.6}",
+        arguments.runtime.name(),
         chosen.len()
     ));
     if precision(arguments) == "f32"

@@ -391,6 +391,13 @@ pub trait Backbone {
     /// [`Backbone::block`] computes it in evaluation.
     fn graph(&self, graph: &mut Graph, images: Value) -> Value;
 
+    /// What goes from one block to the next, averaged over its places: `[batch, channels]`.
+    fn average_of_places(&self, between: Tensor<4>) -> Tensor<2> {
+        let [batch, channels, height, width] = between.dims();
+        let places: Tensor<3> = between.reshape([batch, channels, height * width]);
+        places.mean_dim(2).reshape([batch, channels])
+    }
+
     /// What the network does to features after its map was pooled, `[rows, channels]` to the same.
     fn after_pooling(&self, pooled: Tensor<2>) -> Tensor<2> {
         pooled

@@ -289,6 +289,12 @@ impl Backbone for VisionTransformer {
         }
     }
 
+    // Tokens lie in the third axis, their channels in the last.
+    fn average_of_places(&self, tokens: Tensor<4>) -> Tensor<2> {
+        let [batch, _, _, width] = tokens.dims();
+        tokens.mean_dim(2).reshape([batch, width])
+    }
+
     fn graph(&self, graph: &mut Graph, images: Value) -> Value {
         let patches = self.patch_embed.proj.graph(graph, images);
         let (width, grid) = (patches.shape()[0], [patches.shape()[1], patches.shape()[2]]);
