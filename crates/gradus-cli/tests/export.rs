@@ -93,7 +93,7 @@ fn onnxruntime_computes_the_same_or_what_is_missing_is_named() {
         .output()
         .unwrap();
     let message = String::from_utf8_lossy(&missing.stderr).into_owned();
-    assert_eq!(missing.status.code(), Some(1), "{message}");
+    assert_eq!(missing.status.code(), Some(2), "{message}");
     assert!(
         message.contains("onnxruntime could not be loaded") && message.contains("name the file in ORT_DYLIB_PATH"),
         "{message}"
