@@ -88,6 +88,48 @@ fn train(preset: &str, assignments: &[&str]) -> Trained {
     }
 }
 
+/// What the method adds to the base loss, step by step.
+#[derive(Default)]
+struct Beside(Vec<f64>);
+
+impl Observer for Beside {
+    fn on(&mut self, event: &Event) {
+        if let Event::Step { loss, base, .. } = event {
+            self.0.push(loss - base);
+        }
+    }
+}
+
+#[test]
+fn the_weight_of_the_method_follows_its_schedule_and_an_interruption_does_not_move_it() {
+    let beside = |schedule: &str| {
+        let config = config("gradus", &[&format!("intra-class.schedule={schedule}")]);
+        let (data, home) = (
+            PreparedData::new(&config, &mut Silent).unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
+        let mut beside = Beside::default();
+        trainer(&config, &data, &home.path().join("run"))
+            .train(&mut beside, &AtomicBool::new(false))
+            .unwrap();
+        beside.0
+    };
+    let (constant, rising, falling) = (beside("constant"), beside("rising"), beside("falling"));
+    // All start from the same network and batch.
+    assert!(constant[0] > 0.01, "{constant:?}");
+    assert!(rising[0].abs() < 1e-5, "{rising:?}");
+    assert!(
+        (falling[0] - 2.0 * constant[0]).abs() < 1e-4,
+        "{falling:?} {constant:?}"
+    );
+    let last = constant.len() - 1;
+    assert!(
+        rising[last] > 2.0 * falling[last] && falling[last] > 0.0,
+        "{rising:?} {falling:?}"
+    );
+    stopped_and_resumed_equals_whole("gradus", &["intra-class.schedule=rising"], &[(2, 1)]);
+}
+
 fn largest_difference(a: &Trained, b: &Trained) -> f32 {
     let pairs = a.weights.iter().zip(&b.weights);
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
