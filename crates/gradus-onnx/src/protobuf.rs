@@ -56,7 +56,7 @@ impl Message {
 /// Walks over the fields of a message without looking into them; returns their numbers, or why the bytes are no message.
 ///
 /// Asked before a runtime reads a file: one that stops in the middle, or is none, has kept a reader busy without end.
-#[cfg(feature = "rten")]
+#[cfg(any(feature = "rten", feature = "onnxruntime"))]
 pub(crate) fn fields(bytes: &[u8]) -> Result<Vec<u64>, &'static str> {
     let mut rest = bytes;
     let mut found = Vec::new();
@@ -81,7 +81,7 @@ pub(crate) fn fields(bytes: &[u8]) -> Result<Vec<u64>, &'static str> {
     Ok(found)
 }
 
-#[cfg(feature = "rten")]
+#[cfg(any(feature = "rten", feature = "onnxruntime"))]
 fn read_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
     let mut value = 0;
     for place in 0..10 {
