@@ -290,16 +290,22 @@ fn members() {
         MembersMode::All,
         MembersMode::Correlation,
     ] {
-        let members = MembersConfig {
-            mode,
-            ..Default::default()
-        };
-        check(
-            &IntraClassConfig {
-                members,
-                ..IntraClassConfig::members()
-            },
-            &["x"],
-        );
+        for mixtures in [0, 2] {
+            if mixtures > 0 && mode == MembersMode::All {
+                continue;
+            }
+            let members = MembersConfig {
+                mode,
+                mixtures,
+                ..Default::default()
+            };
+            check(
+                &IntraClassConfig {
+                    members,
+                    ..IntraClassConfig::members()
+                },
+                &["x"],
+            );
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use gradus::config::{Config, Overlay};
 use gradus::train::embed::Images;
+use gradus::train::measure::{self, TestEmbeddings};
 pub(crate) use gradus::train::trained::{load_embedder, stored_layers};
-use gradus::train::trainer::{self, TestEmbeddings};
 use gradus::train::{PreparedData, RunFolder};
 use gradus_core::EmbeddingSet;
 use gradus_core::data::split::TestSet;
@@ -49,10 +49,10 @@ pub(crate) fn embed_test(
     let (embedder, _) = load_embedder(folder, &config)?;
     let images = Images::new(&config, &data.items, &data.cache)?;
     let (dataset, test) = (&data.dataset, &data.test);
-    let embedded = trainer::embed_test(&embedder, &images, dataset, test, "test classes", &mut progress)?;
+    let embedded = measure::embed_test(&embedder, &images, dataset, test, "test classes", &mut progress)?;
     let training = if with_training {
         let train = TestSet::Single(data.train.clone());
-        let all = trainer::embed_test(&embedder, &images, dataset, &train, "training classes", &mut progress)?;
+        let all = measure::embed_test(&embedder, &images, dataset, &train, "training classes", &mut progress)?;
         Some(all.queries)
     } else {
         None

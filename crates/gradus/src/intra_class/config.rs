@@ -409,7 +409,8 @@ mod tests {
                 ..IntraClassConfig::sgar()
             };
             config.ranking.sides = Sides::Two;
-            config.members.mode = MembersMode::All;
+            config.members.mode = MembersMode::Listwise;
+            config.members.mixtures = 7;
             let text = toml::to_string(&config).unwrap();
             assert_eq!(toml::from_str::<IntraClassConfig>(&text).unwrap(), config, "{text}");
         }

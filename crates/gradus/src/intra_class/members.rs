@@ -5,6 +5,7 @@ use gradus_core::random::{self, SliceRandom, purpose};
 use serde::{Deserialize, Serialize};
 
 use super::arithmetic::{constant, indices, ones_where, rows_by_label};
+use super::mixtures::Mixtures;
 use super::synthesis::stream_of;
 use crate::numerics::{cosine_matrix, log_one_plus_sum_exp};
 use crate::tensor::{Bool, Int, Tensor, TensorData, activation};
@@ -43,6 +44,9 @@ pub struct MembersConfig {
     pub margin_scale: f64,
     /// Temperature `T` of the softmaxes. Default 0.1, ours.
     pub temperature: f64,
+    /// Samples generated in each class of the batch, ranked beside its other members: `sum_k w_k x_k / |x_k|` over the members of the class
+    /// for the model, the same `w` over their teacher rows for the teacher, `w` drawn from the flat Dirichlet distribution. Default 0.
+    pub mixtures: usize,
 }
 
 impl Default for MembersConfig {
@@ -51,6 +55,7 @@ impl Default for MembersConfig {
             mode: MembersMode::Pairwise,
             margin_scale: 1.0,
             temperature: 0.1,
+            mixtures: 0,
         }
     }
 }
@@ -67,7 +72,8 @@ pub(super) struct MembersRows {
     pub(super) counts: Option<[Tensor<2>; 3]>,
 }
 
-/// Whom each row is compared with: lists of equal length, filled up with the row itself under a mask.
+/// Whom each row is compared with, in the batch and, numbered on from there, among mixtures: lists of equal length, filled up with the
+/// row itself under a mask.
 struct Partners {
     index: Tensor<2, Int>,
     /// The same lists, in an order of its own where intensities are shuffled.
@@ -76,9 +82,16 @@ struct Partners {
     eligible: Vec<bool>,
 }
 
-fn partners(mode: MembersMode, labels: &[u32], shuffled: bool, seed: u64, like: &Tensor<2>) -> Partners {
+fn partners(
+    mode: MembersMode,
+    labels: &[u32],
+    mixtures: &[u32],
+    shuffled: bool,
+    seed: u64,
+    like: &Tensor<2>,
+) -> Partners {
     let rows = labels.len();
-    let classes = rows_by_label(labels);
+    let classes = rows_by_label(&[labels, mixtures].concat());
     let width = match mode {
         MembersMode::All => rows,
         MembersMode::Pairwise | MembersMode::Listwise | MembersMode::Correlation => {
@@ -135,74 +148,25 @@ impl MembersConfig {
         shuffled: bool,
         seed: u64,
     ) -> MembersRows {
-        let partners = partners(self.mode, labels, shuffled, seed, &embeddings);
+        let mixtures = Mixtures::of(labels, self.mixtures, seed);
+        let partners = partners(self.mode, labels, &mixtures.labels, shuffled, seed, &embeddings);
         let teacher = teacher.clone().without_autodiff().cast(embeddings.dtype());
-        let gathered = |x: Tensor<2>, index: Tensor<2, Int>| cosine_matrix(x.clone(), x).gather(1, index);
+        let gathered =
+            |x: Tensor<2>, index: Tensor<2, Int>| cosine_matrix(x.clone(), mixtures.below(x)).gather(1, index);
         let student = gathered(embeddings, partners.index);
         let teacher = gathered(teacher, partners.teacher_index);
         let eligible = partners.eligible;
-        match self.mode {
-            MembersMode::Pairwise => {
-                let (loss, counts) = self.pairwise(student, teacher, partners.present, scale);
-                MembersRows {
-                    loss,
-                    eligible,
-                    counts: Some(counts),
-                }
+        let pairs = (self.mode != MembersMode::All).then(|| Pairs::of(&student, &teacher, &partners.present));
+        let counts = pairs.as_ref().map(|pairs| pairs.counts(self.margin_scale));
+        let loss = match (self.mode, pairs) {
+            (MembersMode::Pairwise, Some(pairs)) => {
+                let violation = (pairs.margin.mul_scalar(self.margin_scale) - pairs.gap).mul_scalar(scale);
+                log_one_plus_sum_exp(violation, Some(pairs.ordered)).mul_scalar(1.0 / scale)
             }
-            MembersMode::Listwise | MembersMode::Correlation => {
-                let outside = student.clone().without_autodiff();
-                let (_, counts) = self.pairwise(outside, teacher.clone(), partners.present.clone(), scale);
-                let loss = if self.mode == MembersMode::Listwise {
-                    self.divergence(student, teacher, partners.present)
-                } else {
-                    uncorrelated(student, teacher, partners.present)
-                };
-                MembersRows {
-                    loss,
-                    eligible,
-                    counts: Some(counts),
-                }
-            }
-            MembersMode::All => MembersRows {
-                loss: self.divergence(student, teacher, partners.present),
-                eligible,
-                counts: None,
-            },
-        }
-    }
-
-    /// `[n, k]` similarities to `[n, 1]` losses, and the counts of [`MembersRows`].
-    fn pairwise(
-        &self,
-        student: Tensor<2>,
-        teacher: Tensor<2>,
-        present: Tensor<2, Bool>,
-        scale: f64,
-    ) -> (Tensor<2>, [Tensor<2>; 3]) {
-        let [rows, width] = student.dims();
-        // [n, p, q], p the member the teacher finds nearer.
-        let teacher_gap = teacher.clone().unsqueeze_dim::<3>(2) - teacher.unsqueeze_dim::<3>(1);
-        let gap = student.clone().unsqueeze_dim::<3>(2) - student.unsqueeze_dim::<3>(1);
-        let both = present.clone().unsqueeze_dim::<3>(2).expand([rows, width, width]);
-        let both = both.bool_and(present.unsqueeze_dim::<3>(1).expand([rows, width, width]));
-        let ordered = both
-            .bool_and(teacher_gap.clone().greater_elem(0.0))
-            .reshape([rows, width * width]);
-        let gap = gap.reshape([rows, width * width]);
-        let margin = teacher_gap.reshape([rows, width * width]).mul_scalar(self.margin_scale);
-
-        let plain = gap.clone().without_autodiff();
-        let count = |mask: Tensor<2, Bool>| ones_where(mask.bool_and(ordered.clone()), &plain).sum_dim(1);
-        let wrong = plain.clone().lower_equal_elem(0.0);
-        let met = (plain.clone() - margin.clone()).greater_equal_elem(0.0);
-        let counts = [count(ordered.clone()), count(wrong), count(met)];
-
-        let violation = (margin - gap).mul_scalar(scale);
-        (
-            log_one_plus_sum_exp(violation, Some(ordered.clone())).mul_scalar(1.0 / scale),
-            counts,
-        )
+            (MembersMode::Correlation, _) => uncorrelated(student, teacher, partners.present),
+            _ => self.divergence(student, teacher, partners.present),
+        };
+        MembersRows { loss, eligible, counts }
     }
 
     /// `KL(softmax(t / T) || softmax(s / T))` of every row over the present columns.
@@ -230,7 +194,55 @@ impl MembersConfig {
                 self.temperature
             ));
         }
+        if self.mixtures > 0 && self.mode == MembersMode::All {
+            return Err(format!(
+                "intra-class.members.mixtures is {} but intra-class.members.mode is \"all\", which compares a batch with itself whatever \
+                 the class; set mixtures = 0, or another mode",
+                self.mixtures
+            ));
+        }
         Ok(())
+    }
+}
+
+/// Every ordered pair of partners of every row, `[n, k * k]`.
+struct Pairs {
+    /// How much more alike the first is than the second, to the model.
+    gap: Tensor<2>,
+    /// The same to the teacher.
+    margin: Tensor<2>,
+    /// Where there are both, and the teacher finds the first one nearer.
+    ordered: Tensor<2, Bool>,
+}
+
+impl Pairs {
+    /// From similarities `[n, k]` with the partners that are `present`.
+    fn of(student: &Tensor<2>, teacher: &Tensor<2>, present: &Tensor<2, Bool>) -> Self {
+        let [rows, width] = student.dims();
+        let differences = |x: &Tensor<2>| {
+            let gaps = x.clone().unsqueeze_dim::<3>(2) - x.clone().unsqueeze_dim::<3>(1);
+            gaps.reshape([rows, width * width])
+        };
+        let both = present.clone().unsqueeze_dim::<3>(2).expand([rows, width, width]);
+        let both = both.bool_and(present.clone().unsqueeze_dim::<3>(1).expand([rows, width, width]));
+        let margin = differences(teacher);
+        let ordered = both
+            .reshape([rows, width * width])
+            .bool_and(margin.clone().greater_elem(0.0));
+        Self {
+            gap: differences(student),
+            margin,
+            ordered,
+        }
+    }
+
+    /// Of every row the pairs, those in the wrong order, and those whose gap is at least `margin_scale` of the teacher's, `[n, 1]`.
+    fn counts(&self, margin_scale: f64) -> [Tensor<2>; 3] {
+        let gap = self.gap.clone().without_autodiff();
+        let count = |mask: Tensor<2, Bool>| ones_where(mask.bool_and(self.ordered.clone()), &gap).sum_dim(1);
+        let wrong = gap.clone().lower_equal_elem(0.0);
+        let met = (gap.clone() - self.margin.clone().mul_scalar(margin_scale)).greater_equal_elem(0.0);
+        [count(self.ordered.clone()), count(wrong), count(met)]
     }
 }
 
@@ -345,6 +357,7 @@ mod tests {
                     mode,
                     margin_scale,
                     temperature,
+                    mixtures: 0,
                 };
                 let rows = config.rows(x.clone(), &teacher, &LABELS, scale, false, 0);
                 let got = rows.loss.try_into_vec_as::<f64>().unwrap();
@@ -362,6 +375,44 @@ mod tests {
                 assert_eq!(rows.eligible, eligible);
             }
         }
+    }
+
+    #[test]
+    fn mixtures_count_as_further_members() {
+        let (x, _) = tensor(4, 1);
+        let (teacher, _) = tensor(6, 2);
+        let mixtures = Mixtures::of(&LABELS, 3, 5);
+        let labels = [&LABELS[..], &mixtures.labels].concat();
+        // The same rows handed in as real members; those of the batch come first.
+        let (all, all_teacher) = (mixtures.below(x.clone()), mixtures.below(teacher.clone()));
+        for mode in [MembersMode::Pairwise, MembersMode::Listwise, MembersMode::Correlation] {
+            let config = MembersConfig {
+                mode,
+                ..MembersConfig::default()
+            };
+            let plain = config.rows(all.clone(), &all_teacher, &labels, 32.0, false, 5);
+            let expected = plain.loss.try_into_vec_as::<f64>().unwrap();
+            let mixing = MembersConfig { mixtures: 3, ..config };
+            let rows = mixing.rows(x.clone(), &teacher, &LABELS, 32.0, false, 5);
+            let got = rows.loss.try_into_vec_as::<f64>().unwrap();
+            for (row, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                assert!(
+                    (got - expected).abs() < 1e-5,
+                    "{mode:?} row {row}: {got}, not {expected}"
+                );
+            }
+            assert_eq!(rows.eligible, plain.eligible[..LABELS.len()]);
+        }
+        let all = MembersConfig {
+            mode: MembersMode::All,
+            mixtures: 3,
+            ..MembersConfig::default()
+        };
+        assert!(
+            all.validate()
+                .unwrap_err()
+                .contains("intra-class.members.mixtures is 3")
+        );
     }
 
     #[test]

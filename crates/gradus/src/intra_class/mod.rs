@@ -24,6 +24,7 @@
 //! | [`anchor`] | the outermost level stays inside the class |
 //! | [`point`] | every level stays recognisable as its source |
 //! | [`members`] | ranking of real members in the order of a teacher |
+//! | `mixtures` | generated samples that have a place in that order |
 //! | [`schedule`] | how much all of it weighs in the course of a run |
 //! | [`statistics`] | means and variances of the training classes |
 //!
@@ -34,6 +35,7 @@ pub(crate) mod arithmetic;
 pub mod config;
 pub mod gate;
 pub mod members;
+mod mixtures;
 pub mod point;
 pub mod projector;
 pub mod ranking;

@@ -8,7 +8,7 @@ use gradus_core::files::write_atomically;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::train::trainer::{TestEmbeddings, evaluation_options};
+use crate::train::measure::{TestEmbeddings, evaluation_options};
 use crate::train::{PreparedData, TrainError};
 
 /// Name of the file in the folder of a run.
@@ -54,7 +54,7 @@ impl RunRecord {
         let mut measures = serde_json::Map::new();
         if !names.is_empty() {
             let found = report(&subject, &options, Some(&names), &ReportOptions::default())?.evaluation;
-            measures = crate::train::trainer::measures(&found);
+            measures = crate::train::measure::measures(&found);
             measures.retain(|name, _| names.iter().any(|asked| asked == name));
         }
         Ok(Self {

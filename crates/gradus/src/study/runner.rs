@@ -19,8 +19,8 @@ use crate::models::Embedder;
 use crate::state::{load_named_arrays, read_safetensors};
 use crate::tensor::Module;
 use crate::train::embed::Images;
-use crate::train::trainer::{self, TestEmbeddings};
-use crate::train::{Observer, PreparedData, RunFolder, TrainError, Trainer};
+use crate::train::measure::{self, TestEmbeddings};
+use crate::train::{Observer, PreparedData, RunFolder, RunReport, TrainError, Trainer};
 
 /// A trial whose training diverged leaves this file.
 const DIVERGED: &str = "diverged.txt";
@@ -299,7 +299,7 @@ fn train(
     data: &PreparedData,
     observer: &mut dyn Observer,
     interrupted: &AtomicBool,
-) -> Result<trainer::RunReport, TrainError> {
+) -> Result<RunReport, TrainError> {
     let resume = place.join("config.toml").exists();
     let folder = if resume {
         RunFolder::open(place)?
@@ -360,7 +360,7 @@ fn embed_again(
         ))
     })?;
     let images = Images::new(config, &data.items, &data.cache)?;
-    trainer::embed_test(
+    measure::embed_test(
         &embedder.valid(),
         &images,
         &data.dataset,

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod frozen;
 pub mod gradient;
+pub mod measure;
 pub mod memory;
 pub mod objective;
 pub mod optimizer;

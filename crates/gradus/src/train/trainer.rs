@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use gradus_core::EmbeddingSet;
-use gradus_core::data::Dataset;
 use gradus_core::data::loader::{HostBatch, Mode};
 use gradus_core::data::split::{TestSet, whole_classes};
-use gradus_core::evaluation::{self, Evaluation, EvaluationOptions, FactorTable};
+use gradus_core::evaluation::Evaluation;
 use gradus_core::random::{derive, purpose};
 use gradus_core::samplers::BatchSampler;
 
@@ -18,6 +17,7 @@ use super::embed::{self, Images, Output};
 use super::error::TrainError;
 use super::events::{Event, Observer};
 use super::frozen::{FrozenFeatures, Wanted};
+use super::measure::{TestEmbeddings, embed_test, evaluate, measure, measures};
 use super::memory::{self, Memory};
 use super::objective::{MetricModel, NetworkInput, Seen, StepInput, Way};
 use super::optimizer::Optimizer;
@@ -859,15 +859,6 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The measures as one flat JSON object.
-#[must_use]
-pub fn measures(evaluation: &Evaluation) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(evaluation) {
-        Ok(serde_json::Value::Object(map)) => map,
-        _ => serde_json::Map::new(),
-    }
-}
-
 /// Whether an array of an embedder belongs to its trunk.
 fn is_of_trunk(array: &NamedArray) -> bool {
     array.name.starts_with("trunk.")
@@ -882,102 +873,4 @@ fn embedder_arrays(arrays: Vec<NamedArray>) -> Vec<NamedArray> {
             Some(NamedArray { name, ..array })
         })
         .collect()
-}
-
-/// Embedded test items.
-#[derive(Debug, Clone)]
-pub struct TestEmbeddings {
-    /// Items that search.
-    pub queries: EmbeddingSet,
-    /// Items that are searched; `None`: the queries search each other.
-    pub gallery: Option<EmbeddingSet>,
-    /// Known factors of the queries.
-    pub factors: Option<FactorTable>,
-}
-
-/// Embeds test items.
-///
-/// # Errors
-/// If an image cannot be loaded or the device fails.
-pub fn embed_test(
-    embedder: &Embedder,
-    images: &Images,
-    dataset: &Dataset,
-    test: &TestSet,
-    what: &str,
-    observer: &mut dyn Observer,
-) -> Result<TestEmbeddings, TrainError> {
-    let labels = |items: &[usize]| {
-        items
-            .iter()
-            .map(|&item| dataset.items[item].class)
-            .collect::<Vec<u32>>()
-    };
-    let mut embed = |items: &[usize]| {
-        embed::embed(
-            embedder,
-            images,
-            items,
-            labels(items),
-            Output::Embedding,
-            what,
-            &mut *observer,
-        )
-    };
-    Ok(match test {
-        TestSet::Single(items) => TestEmbeddings {
-            queries: embed(items)?,
-            gallery: None,
-            factors: FactorTable::from_dataset(dataset, items),
-        },
-        TestSet::QueryGallery { query, gallery } => TestEmbeddings {
-            queries: embed(query)?,
-            gallery: Some(embed(gallery)?),
-            factors: None,
-        },
-    })
-}
-
-/// How a run evaluates: its own levels K, or those of the benchmark.
-#[must_use]
-pub fn evaluation_options(dataset: &Dataset, config: &Config) -> EvaluationOptions {
-    EvaluationOptions {
-        recall_levels: if config.evaluation.recall.is_empty() {
-            evaluation::recall_levels(dataset.layout.name())
-        } else {
-            config.evaluation.recall.clone()
-        },
-        memory: config.evaluation.memory_mib * 1024 * 1024,
-        ..EvaluationOptions::default()
-    }
-}
-
-/// Embeds and measures test items.
-///
-/// # Errors
-/// If an image cannot be loaded, the device fails, or the embeddings cannot be measured.
-pub fn measure(
-    embedder: &Embedder,
-    images: &Images,
-    dataset: &Dataset,
-    test: &TestSet,
-    config: &Config,
-    what: &str,
-    observer: &mut dyn Observer,
-) -> Result<Evaluation, TrainError> {
-    let embedded = embed_test(embedder, images, dataset, test, what, observer)?;
-    evaluate(&embedded, dataset, config)
-}
-
-/// Measures embedded test items.
-///
-/// # Errors
-/// If the embeddings cannot be measured.
-pub fn evaluate(embedded: &TestEmbeddings, dataset: &Dataset, config: &Config) -> Result<Evaluation, TrainError> {
-    Ok(evaluation::evaluate(
-        &embedded.queries,
-        embedded.gallery.as_ref(),
-        &evaluation_options(dataset, config),
-        embedded.factors.as_ref(),
-    )?)
 }

@@ -7,7 +7,7 @@ mod text;
 use std::path::Path;
 use std::time::Instant;
 
-use gradus::train::trainer;
+use gradus::train::measure;
 use gradus_core::embeddings::{read_categories, read_clusters, read_labels};
 use gradus_core::evaluation::{
     EvaluationOptions, LoneQueries, ReportOptions, SearchDistance, Subject, cluster_scores, forecast, report,
@@ -43,7 +43,7 @@ fn of_run(arguments: &Evaluate, folder: &Path, begin: Instant) -> Outcome {
         whitens.is_some_and(|path| path.as_os_str() == "-"),
     )?;
     let embedded = &tested.embedded;
-    let mut options = trainer::evaluation_options(&tested.data.dataset, &tested.config);
+    let mut options = measure::evaluation_options(&tested.data.dataset, &tested.config);
     with_arguments(&mut options, arguments);
     let mut subject = Subject::of_sets(&embedded.queries, embedded.gallery.as_ref());
     subject.factors = embedded.factors.as_ref();
@@ -185,7 +185,7 @@ fn measure(
     }
     let seconds = begin.elapsed().as_secs_f64();
     if arguments.json {
-        let mut all = trainer::measures(&report.evaluation);
+        let mut all = measure::measures(&report.evaluation);
         all.insert("seconds".into(), json!(seconds));
         all.insert("peak_mib".into(), json!(peak_mib()));
         if let Some(means) = &report.by_class {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gradus::train::trainer;
+use gradus::train::measure;
 use gradus_core::evaluation::{Group, Report};
 use gradus_core::files::write_atomically;
 
@@ -30,7 +30,7 @@ pub(super) fn text(report: &Report, effects: &Effects, explain: bool, seconds: f
     }
     heading.extend(effects.iter().map(|(name, _)| (*name).to_owned()));
     let mut rows = vec![heading];
-    for (name, value) in trainer::measures(&report.evaluation) {
+    for (name, value) in measure::measures(&report.evaluation) {
         let mut row = vec![name.clone(), number(&value)];
         for (means, _) in groups {
             if let Some(means) = means {

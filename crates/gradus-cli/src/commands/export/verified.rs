@@ -5,7 +5,7 @@ use std::path::Path;
 use gradus::config::Config;
 use gradus::models::Embedder;
 use gradus::train::embed::{Images, Output, embed};
-use gradus::train::trainer::{self, TestEmbeddings};
+use gradus::train::measure::{self, TestEmbeddings};
 use gradus::train::{PreparedData, prepare};
 use gradus_core::EmbeddingSet;
 use gradus_core::data::image::decode;
@@ -216,7 +216,7 @@ fn recall(
     let (config, data) = prepared(arguments)?;
     let mut progress = Progress::new("");
     let images = Images::new(&config, &data.items, &data.cache)?;
-    let single = trainer::embed_test(
+    let single = measure::embed_test(
         embedder,
         &images,
         &data.dataset,
@@ -242,7 +242,7 @@ fn recall(
     };
     drop(progress);
     let recall = |embedded: &TestEmbeddings| -> Result<f64, Failure> {
-        let evaluation = trainer::evaluate(embedded, &data.dataset, &config)?;
+        let evaluation = measure::evaluate(embedded, &data.dataset, &config)?;
         evaluation.get("recall@1").ok_or_else(|| {
             Failure::new(
                 "the test classes have no Recall@1: no class has two images, or evaluation.recall leaves out 1",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gradus::config::Config;
-use gradus::train::trainer::{self, TestEmbeddings};
+use gradus::train::measure::{self, TestEmbeddings};
 use gradus::train::{PreparedData, RunFolder};
 use gradus_core::data::split::TestSet;
 use gradus_core::data::{Factor, Source};
@@ -55,7 +55,7 @@ impl ReportedRun {
             .and_then(|text| serde_json::from_str(&text).ok())
         {
             Some(measures) => measures,
-            None => trainer::measures(&trainer::evaluate(&embedded, &data.dataset, config)?),
+            None => measure::measures(&measure::evaluate(&embedded, &data.dataset, config)?),
         };
         let items: Vec<usize> = match &data.test {
             TestSet::Single(items) => items.clone(),

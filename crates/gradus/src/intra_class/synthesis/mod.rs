@@ -34,6 +34,8 @@ pub(super) mod stream_of {
     pub(in super::super) const PARTNERS: u64 = 3;
     /// Shuffled intensity labels, the control.
     pub(in super::super) const LABELS: u64 = 4;
+    /// Shares of members in mixtures.
+    pub(in super::super) const MIXTURES: u64 = 5;
 }
 
 /// Which generator; section `[intra-class.generator.NAME]`.
