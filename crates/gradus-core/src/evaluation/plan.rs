@@ -3,12 +3,15 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::EvaluationOptions;
 use super::blocks::products;
+use super::integer_products::{IntegerProducts, IntegerRows, open_share};
+use super::rank_sample::SAMPLE;
+use super::ranks::Horizon;
 use super::relevance::Relevance;
 use super::rows::Rows;
 use super::tally::BYTES_PER_POSITIVE;
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
+use super::{EvaluationOptions, SearchDistance};
 
 /// The largest tile: its scores (1 MiB) stay in the second-level cache between product and counting.
 const LARGEST: usize = 512;
@@ -38,12 +41,19 @@ impl Plan {
         queries: &dyn Rows,
         gallery: Option<&dyn Rows>,
         relevance: &Relevance,
+        integers: bool,
         options: &EvaluationOptions,
     ) -> Self {
         let workers = rayon::current_num_threads().max(1);
         let target = gallery.unwrap_or(queries);
         let dim = queries.dim();
-        let prepared = dim.next_multiple_of(DEPTH_MULTIPLE) * size_of::<f32>() + 2 * size_of::<f64>();
+        let stride = dim.next_multiple_of(DEPTH_MULTIPLE);
+        let prepared = size_of::<f64>()
+            + if integers {
+                IntegerRows::bytes(stride)
+            } else {
+                stride * size_of::<f32>() + size_of::<f64>()
+            };
         let rows = (queries.len() + gallery.map_or(0, Rows::len)) * prepared;
         let in_memory = queries.in_memory().is_some() && target.in_memory().is_some();
         // A half for the rows, the rest for counts and blocks.
@@ -66,7 +76,8 @@ impl Plan {
             let each = left / 4 / workers / read;
             (read, multiple(each.min(8192), ROW_MULTIPLE).max(side))
         };
-        let reserved = tiles + workers * streamed_rows * read * usize::from(!resident);
+        let sample = if resident && side >= SAMPLE { SAMPLE * read } else { 0 };
+        let reserved = tiles + sample + workers * streamed_rows * read * usize::from(!resident);
         let chunks = chunks(relevance, left.saturating_sub(reserved), for_rows, tile.queries);
         let largest = chunks
             .iter()
@@ -81,6 +92,32 @@ impl Plan {
             bytes: if resident { rows } else { 0 } + reserved + largest,
         }
     }
+}
+
+/// Whether to screen in integers: where the processor has what they need, and where the comparisons in double precision that their
+/// wider bound leaves open do not eat up what they save.
+///
+/// A comparison costs as much as eight products in single precision, of which integers save half: one in twenty leaves a gain.
+pub(super) fn integers(
+    dim: usize,
+    relevance: &Relevance,
+    horizon: Horizon,
+    options: &EvaluationOptions,
+) -> Option<IntegerProducts> {
+    const OPEN: f64 = 0.05;
+    if options.distance != SearchDistance::Cosine {
+        return None;
+    }
+    let (queries, gallery) = (relevance.queries(), relevance.gallery());
+    // The best item, which is placed however deep it lies, and the others as long as they can be within the horizon; how deep that
+    // is is known only after some blocks.
+    let compared = (0..queries).map(|query| {
+        let items = relevance.known(query).len();
+        let deep = horizon.limit(items) as f64 / gallery as f64;
+        1.0 + items as f64 * (4.0 * deep).min(1.0)
+    });
+    let open = compared.sum::<f64>() / queries as f64 * open_share(dim);
+    IntegerProducts::detect().filter(|_| open < OPEN)
 }
 
 fn multiple(value: usize, of: usize) -> usize {
@@ -142,7 +179,7 @@ pub struct Forecast {
     pub threads: usize,
 }
 
-/// Says what [`rank_positives`](super::rank_positives) will need; takes some hundredths of a second.
+/// Says what [`rank_positives`](super::rank_positives) will need down to rank R; takes some hundredths of a second.
 #[must_use]
 pub fn forecast(
     queries: &dyn Rows,
@@ -155,7 +192,8 @@ pub fn forecast(
     } else {
         options.threads
     };
-    let plan = Plan::new(queries, gallery, relevance, options);
+    let integers = integers(queries.dim(), relevance, Horizon::RELEVANT, options).is_some();
+    let plan = Plan::new(queries, gallery, relevance, integers, options);
     let stride = queries.dim().next_multiple_of(DEPTH_MULTIPLE).max(DEPTH_MULTIPLE);
     let Tile {
         queries: height,
@@ -173,11 +211,11 @@ pub fn forecast(
     let each = begin.elapsed().as_secs_f64() / f64::from(count) / (height * width) as f64;
     let pairs = queries.len() as f64 * gallery.unwrap_or(queries).len() as f64;
     let halved = plan.resident && gallery.is_none() && plan.chunks.len() == 1;
-    // Counting takes about as long as 60 columns of a product, measured.
-    let counting = 1.0 + 60.0 / stride as f64;
+    // Integers take half as long, and counting about as long as 60 columns of a product in single precision, measured.
+    let share = if integers { 0.5 } else { 1.0 } + 60.0 / stride as f64;
     Forecast {
         bytes: plan.bytes,
-        seconds: pairs * each * counting / threads as f64 * if halved { 0.5 } else { 1.0 },
+        seconds: pairs * each * share / threads as f64 * if halved { 0.5 } else { 1.0 },
         passes: plan.chunks.len(),
         resident: plan.resident,
         tile: [plan.tile.queries, plan.tile.gallery],

@@ -75,7 +75,7 @@ impl PositiveRanks {
     }
 
     /// Appends queries: their ranks within the horizon and the degree of each relevant item, nearest first.
-    pub(super) fn extend(&mut self, lists: impl Iterator<Item = (Vec<u32>, Vec<f32>)>) {
+    pub(super) fn extend(&mut self, lists: impl IntoIterator<Item = (Vec<u32>, Vec<f32>)>) {
         for (ranks, degrees) in lists {
             self.push(degrees.len() as u32, &ranks);
             if let Some((starts, all)) = &mut self.degrees {

@@ -62,7 +62,7 @@ pub fn reordered<'a>(
         })
         .collect();
     let mut all = PositiveRanks::empty(relevance.graded());
-    all.extend(lists.into_iter());
+    all.extend(lists);
     all
 }
 

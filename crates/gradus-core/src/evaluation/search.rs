@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::{on_threads, products, ranges};
-use super::plan::{Plan, Tile};
+use super::blocks::{on_threads, ranges};
+use super::integer_products::IntegerProducts;
+use super::plan::{Plan, Tile, integers};
+use super::rank_sample::{RankSample, SAMPLE};
 use super::ranks::{Horizon, PositiveRanks};
 use super::relevance::Relevance;
 use super::rows::Rows;
@@ -32,9 +34,22 @@ pub fn rank_positives(
     options: &EvaluationOptions,
 ) -> Result<PositiveRanks, EvaluationError> {
     check(queries, gallery, relevance)?;
+    let integers = integers(queries.dim(), relevance, horizon, options);
+    screened_by(integers, queries, gallery, relevance, horizon, options)
+}
+
+/// [`rank_positives`], screened in integers or in single precision.
+fn screened_by(
+    integers: Option<IntegerProducts>,
+    queries: &dyn Rows,
+    gallery: Option<&dyn Rows>,
+    relevance: &Relevance,
+    horizon: Horizon,
+    options: &EvaluationOptions,
+) -> Result<PositiveRanks, EvaluationError> {
     on_threads(options.threads, || {
-        let space = Space::new(options.distance, queries, gallery)?;
-        let plan = Plan::new(queries, gallery, relevance, options);
+        let space = Space::new(options.distance, integers, queries, gallery)?;
+        let plan = Plan::new(queries, gallery, relevance, space.in_integers(), options);
         let search = Search {
             queries,
             gallery,
@@ -62,13 +77,17 @@ pub fn rank_positives(
                 }
             };
             for rows in &plan.chunks {
-                let tally = search.tally(own, rows.clone(), horizon, Some(target), 0)?;
+                let hopeless = search.hopeless(own, rows.clone(), target, horizon)?;
+                let tally = search.tally(own, rows.clone(), horizon, Some((target, &hopeless)), 0)?;
                 if gallery.is_none() && plan.chunks.len() == 1 {
                     search.count_both_sides(own, &tally);
                 } else {
                     search.count(own, rows.clone(), target, &tally);
                 }
-                found.extend(tally.finish());
+                let unsure = tally.unsure();
+                let mut lists = tally.finish();
+                search.count_again(own, rows.clone(), target, horizon, &unsure, &mut lists)?;
+                found.extend(lists);
             }
         } else {
             let (mut buffer, mut prepared) = (Vec::new(), Prepared::default());
@@ -150,11 +169,10 @@ impl<'a> Block<'a> {
         self.first + self.prepared.len
     }
 
-    /// Padded prepared values of rows whose start is a multiple of [`ROW_MULTIPLE`] within the block.
-    fn values(&self, positions: Range<usize>) -> &'a [f32] {
-        let stride = self.prepared.stride;
-        let rows = positions.start - self.first..(positions.end - self.first).next_multiple_of(ROW_MULTIPLE);
-        &self.prepared.values[rows.start * stride..rows.end * stride]
+    /// The prepared rows at positions whose start is a multiple of [`ROW_MULTIPLE`] within the block, with those that pad them.
+    fn padded(&self, positions: Range<usize>) -> (&'a Prepared, Range<usize>) {
+        let end = (positions.end - self.first).next_multiple_of(ROW_MULTIPLE);
+        (self.prepared, positions.start - self.first..end)
     }
 
     fn bias(&self, positions: Range<usize>) -> &'a [f32] {
@@ -193,7 +211,7 @@ impl Search<'_> {
         own: Block<'_>,
         rows: Range<usize>,
         horizon: Horizon,
-        resident: Option<Block<'_>>,
+        resident: Option<(Block<'_>, &[f32])>,
         batch: usize,
     ) -> Result<Tally, EvaluationError> {
         let mut lists: Vec<Vec<Positive>> = vec![Vec::new(); rows.len()];
@@ -208,13 +226,14 @@ impl Search<'_> {
             lists.sort_by_key(|(offset, _)| self.relevance.known(rows.start + offset).first());
             lists.into_par_iter().with_min_len(16).for_each(|(offset, list)| {
                 let query = rows.start + offset;
-                let row = own.raw(query, dim);
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || {
+                        // Widened once for all its items.
+                        let row: Vec<f64> = own.raw(query, dim).iter().copied().map(f64::from).collect();
                         for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
                             let at = place(position);
-                            let key = self.space.key(row, target.raw(at, dim), target.norm(at));
+                            let key = self.space.key(&row, target.raw(at, dim), target.norm(at));
                             list.push((key, position, degree));
                         }
                     },
@@ -222,7 +241,7 @@ impl Search<'_> {
             });
         };
         match resident {
-            Some(target) => fill(target, 0..u32::MAX, &|position| position as usize, &mut lists),
+            Some((target, _)) => fill(target, 0..u32::MAX, &|position| position as usize, &mut lists),
             None => {
                 // The relevant rows alone are read, neighbours at once.
                 let mut needed: Vec<u32> = rows
@@ -246,10 +265,89 @@ impl Search<'_> {
                 }
             }
         }
-        Ok(Tally::new(lists, horizon, |offset, key| {
+        let slacks: Vec<f64> = rows
+            .clone()
+            .map(|row| {
+                self.space.slack(
+                    own.prepared,
+                    row - own.first,
+                    resident.map(|(target, _)| target.prepared),
+                )
+            })
+            .collect();
+        let hopeless = resident.map_or(&[][..], |(_, hopeless)| hopeless);
+        Ok(Tally::new(lists, horizon, hopeless, |offset, key| {
             let norm = own.norm(rows.start + offset);
-            (self.space.screened(key, norm), self.space.slack(norm))
+            (self.space.screened(key, norm), slacks[offset])
         }))
+    }
+
+    /// For each query the score below which a relevant item is hopelessly far beyond the horizon; empty where a sample of the
+    /// gallery would not pay.
+    fn hopeless(
+        &self,
+        own: Block<'_>,
+        rows: Range<usize>,
+        target: Block<'_>,
+        horizon: Horizon,
+    ) -> Result<Vec<f32>, EvaluationError> {
+        let Some(sample) =
+            RankSample::new(self.relevance, rows.clone(), horizon).filter(|_| self.tile.gallery >= SAMPLE)
+        else {
+            return Ok(Vec::new());
+        };
+        let (dim, positions) = (self.queries.dim(), sample.positions());
+        let raw: Vec<f32> = positions
+            .iter()
+            .flat_map(|&position| target.raw(position as usize, dim))
+            .copied()
+            .collect();
+        let mut prepared = Prepared::default();
+        let fault = |row: usize, problem| row_error(self.target(), "gallery", positions[row] as usize, problem);
+        self.space.prepare(&raw, &fault, &mut prepared)?;
+        let mut thresholds = vec![f32::NEG_INFINITY; rows.len()];
+        let size = self.tile.queries;
+        thresholds
+            .par_chunks_mut(size)
+            .enumerate()
+            .for_each_init(Vec::new, |scores, (number, thresholds)| {
+                let first = rows.start + number * size;
+                let part = first..first + thresholds.len();
+                self.space
+                    .screen(own.padded(part.clone()), (&prepared, 0..SAMPLE), scores);
+                for ((query, scores), threshold) in part.zip(scores.chunks_exact_mut(SAMPLE)).zip(thresholds) {
+                    for (score, &bias) in scores.iter_mut().zip(&prepared.bias) {
+                        *score += bias;
+                    }
+                    *threshold = sample.hopeless(scores, self.relevance.known(query), horizon);
+                }
+            });
+        Ok(thresholds)
+    }
+
+    /// Counts the `unsure` queries (positions within `rows`) with all their relevant items, and replaces what was found.
+    fn count_again(
+        &self,
+        own: Block<'_>,
+        rows: Range<usize>,
+        target: Block<'_>,
+        horizon: Horizon,
+        unsure: &[usize],
+        lists: &mut [(Vec<u32>, Vec<f32>)],
+    ) -> Result<(), EvaluationError> {
+        // With their neighbours: a block of prepared rows starts where it can.
+        let blocks: Vec<&[usize]> = unsure.chunk_by(|a, b| a / ROW_MULTIPLE == b / ROW_MULTIPLE).collect();
+        let again = blocks.into_par_iter().with_max_len(1).map(|block| {
+            let first = rows.start + block[0] / ROW_MULTIPLE * ROW_MULTIPLE;
+            let part = first..(first + ROW_MULTIPLE).min(rows.end);
+            let tally = self.tally(own, part.clone(), horizon, Some((target, &[])), 0)?;
+            self.count(own, part.clone(), target, &tally);
+            Ok((part.start - rows.start, tally.finish()))
+        });
+        for (first, found) in again.collect::<Result<Vec<_>, EvaluationError>>()? {
+            lists[first..first + found.len()].clone_from_slice(&found);
+        }
+        Ok(())
     }
 
     /// Reads and prepares rows of the gallery.
@@ -346,9 +444,9 @@ impl Search<'_> {
         if rows.clone().all(|query| tally.done(query - first_query)) && self.gallery.is_some() {
             return;
         }
-        let stride = own.prepared.stride;
         let scores = &mut scratch.scores;
-        products(own.values(rows.clone()), target.values(columns.clone()), stride, scores);
+        self.space
+            .screen(own.padded(rows.clone()), target.padded(columns.clone()), scores);
         let width = columns.len().next_multiple_of(ROW_MULTIPLE);
         if own.prepared.bias.is_empty() {
             // The diagonal and the relevant items are overwritten, which the other side does not mind: they are its own.
@@ -400,10 +498,16 @@ impl Search<'_> {
                         scores[query - columns.start] = f32::NEG_INFINITY;
                     }
                     let row = own.raw(query, dim);
-                    tally.count(query - first_query, scores, columns.start, |offset| {
-                        let position = columns.start + offset;
-                        self.space.key(row, target.raw(position, dim), target.norm(position))
-                    });
+                    tally.count(
+                        query - first_query,
+                        scores,
+                        columns.start,
+                        #[inline(always)]
+                        |offset| {
+                            let position = columns.start + offset;
+                            self.space.key(row, target.raw(position, dim), target.norm(position))
+                        },
+                    );
                 }
             },
         );
@@ -512,17 +616,24 @@ mod tests {
             let sources: [(&dyn Rows, Option<&dyn Rows>); 3] =
                 [(queries, in_memory), (&streamed.0, read), (queries, read)];
             for (rows, others) in &sources[..if gallery.is_some() { 3 } else { 2 }] {
-                let found = rank_positives(*rows, *others, &relevance, horizon, options).unwrap();
-                for (query, all) in expected.iter().enumerate() {
-                    assert_eq!(found.relevant(query), all.len());
-                    let limit = horizon.limit(all.len());
-                    let within: Vec<u32> = all
-                        .iter()
-                        .enumerate()
-                        .filter(|&(place, &rank)| place == 0 || rank as usize <= limit)
-                        .map(|(_, &rank)| rank)
-                        .collect();
-                    assert_eq!(found.of(query), within, "query {query}, {horizon:?}, {options:?}");
+                // In single precision, in integers where this processor can, and as the search itself chooses.
+                for found in [
+                    screened_by(None, *rows, *others, &relevance, horizon, options),
+                    screened_by(IntegerProducts::detect(), *rows, *others, &relevance, horizon, options),
+                    rank_positives(*rows, *others, &relevance, horizon, options),
+                ] {
+                    let found = found.unwrap();
+                    for (query, all) in expected.iter().enumerate() {
+                        assert_eq!(found.relevant(query), all.len());
+                        let limit = horizon.limit(all.len());
+                        let within: Vec<u32> = all
+                            .iter()
+                            .enumerate()
+                            .filter(|&(place, &rank)| place == 0 || rank as usize <= limit)
+                            .map(|(_, &rank)| rank)
+                            .collect();
+                        assert_eq!(found.of(query), within, "query {query}, {horizon:?}, {options:?}");
+                    }
                 }
             }
         }
@@ -595,8 +706,75 @@ mod tests {
         assert_eq!(ranks(seen).of(0), [2, 3]);
     }
 
+    #[test]
+    fn items_that_a_sample_misjudges_are_counted_after_all() {
+        let mut set = random_set(8, 2080, 16, 52);
+        set.values.iter_mut().for_each(|value| *value += 3.0);
+        let sorted: Vec<usize> = {
+            let mut order: Vec<usize> = (0..set.len()).collect();
+            order.sort_by_key(|&row| set.labels[row]);
+            order
+        };
+        let mut set = set.select(&sorted);
+        let relevance = Relevance::new(set.labels.clone().into(), None).unwrap();
+        agree(&set, None, &EvaluationOptions::default());
+        // Rows near everything where the sample looks: it takes them for a tenth of the gallery, and they are 20.
+        let sample = RankSample::new(&relevance, 0..set.len(), Horizon::RELEVANT).unwrap();
+        for &position in sample.positions().iter().step_by(13) {
+            set.values[position as usize * 16..][..16].fill(3.0);
+        }
+        let queries = set.select(&(0..set.len()).step_by(9).collect::<Vec<_>>());
+        for distance in [SearchDistance::Cosine, SearchDistance::Euclidean] {
+            let options = EvaluationOptions {
+                distance,
+                threads: 2,
+                ..EvaluationOptions::default()
+            };
+            agree(&set, None, &options);
+            agree(&queries, Some(&set), &options);
+        }
+    }
+
+    /// Rows around few directions, closer together than rounding to 16 bits can tell (though not so close that the sums of a naive
+    /// loop in double precision are in doubt); some twice, some of one number alone, of very different lengths.
+    fn crowded_set(seed: u64, len: usize, dim: usize, spread: f32, classes: u32) -> EmbeddingSet {
+        let directions = random_set(seed, 3, dim, 3);
+        let mut set = random_set(seed + 1, len, dim, classes);
+        for row in 0..len {
+            let values = row * dim..(row + 1) * dim;
+            match row % 11 {
+                7 => set.values.copy_within((row - 5) * dim..(row - 4) * dim, row * dim),
+                9 => {
+                    set.values[values.clone()].fill(0.0);
+                    set.values[row * dim + row % dim] = 1.0;
+                }
+                _ => {
+                    for (value, direction) in set.values[values.clone()].iter_mut().zip(directions.row(row % 3)) {
+                        *value = direction + *value * spread;
+                    }
+                }
+            }
+            // A power of two: the direction stays what it is to the last bit.
+            let factor = [1.0, 2.0_f32.powi(40), 2.0_f32.powi(-40)][row % 5 % 3];
+            set.values[values].iter_mut().for_each(|value| *value *= factor);
+        }
+        set
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn ranks_equal_a_full_sort_where_rounding_leaves_much_open(
+            seed in 0_u64..1000, len in 1_usize..140, dim in prop::sample::select(vec![1_usize, 2, 7, 15, 16, 17, 40, 513]),
+            spread in prop::sample::select(vec![1e-2_f32, 1e-3, 1e-4]), classes in 1_u32..40, threads in 1_usize..4,
+            memory in prop::sample::select(vec![0_usize, 30_000, 1 << 30]),
+        ) {
+            let options = EvaluationOptions { memory, threads, ..EvaluationOptions::default() };
+            let set = crowded_set(seed, len, dim, spread, classes);
+            agree(&set, None, &options);
+            agree(&set, Some(&crowded_set(seed, 70, dim, spread, classes)), &options);
+        }
+
         #[test]
         fn ranks_equal_a_full_sort_with_many_ties(
             seed in 0_u64..1000, len in 1_usize..140, dim in 1_usize..5, classes in 1_u32..40, threads in 1_usize..4,

@@ -3,12 +3,17 @@
 //! A search runs in two precisions. Single-precision products of prepared rows **screen**: they place almost every row on one
 //! side of a relevant item for sure, because their error has a proven bound ([`Space::slack`]). The few rows inside the bound
 //! are compared by [`Space::key`], computed in double precision from the rows as they were given. So the ranking is that of
-//! double precision, whatever the block size, the number of threads or the kernel.
+//! double precision, whatever the block size, the number of threads or the kernel. For the cosine, products of rows rounded to
+//! 16 bits can screen instead (`integer_products.rs`): faster, with a wider bound.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::EvaluationError;
+use super::blocks::products;
+use super::integer_products::{IntegerProducts, IntegerRows, slack, worst_error};
 use super::rows::Rows;
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
 
@@ -33,7 +38,10 @@ const SURVEYED: usize = 4096;
 pub(super) struct Prepared {
     pub(super) len: usize,
     pub(super) stride: usize,
+    /// Empty where the rows are screened in integers.
     pub(super) values: Vec<f32>,
+    /// Empty where they are screened in single precision.
+    pub(super) integers: IntegerRows,
     /// Length of each row: as given for the cosine, as prepared otherwise.
     pub(super) norms: Vec<f64>,
     /// What is added to the product with each row; empty where nothing is.
@@ -41,8 +49,12 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn padded_len(&self) -> usize {
-        self.values.len() / self.stride.max(1)
+    fn padded_len(&self) -> usize {
+        self.len.next_multiple_of(ROW_MULTIPLE)
+    }
+
+    fn padded_values(&self, rows: Range<usize>) -> &[f32] {
+        &self.values[rows.start * self.stride..rows.end * self.stride]
     }
 }
 
@@ -57,12 +69,16 @@ pub(super) struct Space {
     scale: f64,
     /// The longest prepared row.
     reach: f64,
+    /// Rows are screened in integers.
+    integers: Option<IntegerProducts>,
 }
 
 impl Space {
-    /// Measures what the distance needs to know of both sets: nothing for the cosine, else one pass over each.
+    /// Measures what the distance needs to know of both sets: nothing for the cosine, else one pass over each. With `integers`,
+    /// which is for the cosine only, rows are screened by them.
     pub(super) fn new(
         distance: SearchDistance,
+        integers: Option<IntegerProducts>,
         queries: &dyn Rows,
         gallery: Option<&dyn Rows>,
     ) -> Result<Self, EvaluationError> {
@@ -73,6 +89,7 @@ impl Space {
             centre: vec![0.0; dim],
             scale: 1.0,
             reach: 1.0,
+            integers: integers.filter(|_| distance == SearchDistance::Cosine),
         };
         if distance == SearchDistance::Cosine {
             return Ok(space);
@@ -107,6 +124,11 @@ impl Space {
         Ok(space)
     }
 
+    /// Whether rows are screened in integers.
+    pub(super) fn in_integers(&self) -> bool {
+        self.integers.is_some()
+    }
+
     fn length(&self, row: &[f32]) -> f64 {
         let squares = row
             .iter()
@@ -126,10 +148,17 @@ impl Space {
         let len = raw.len() / dim;
         prepared.len = len;
         prepared.stride = stride;
-        prepared.values.clear();
-        prepared.values.resize(len.next_multiple_of(ROW_MULTIPLE) * stride, 0.0);
         prepared.norms.clear();
         prepared.norms.resize(len, 0.0);
+        if self.integers.is_some() {
+            let (rows, norms) = (prepared.padded_len(), &mut prepared.norms);
+            return match prepared.integers.fill(raw, dim, rows, stride, norms, directed) {
+                Some((row, problem)) => Err(fault(row, problem)),
+                None => Ok(()),
+            };
+        }
+        prepared.values.clear();
+        prepared.values.resize(prepared.padded_len() * stride, 0.0);
         let faulty = prepared
             .values
             .par_chunks_exact_mut(stride)
@@ -141,8 +170,8 @@ impl Space {
                 let problem = pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || self.prepare_row(source, target, norm),
-                )?;
-                Some((row, problem))
+                );
+                Some((row, problem.err()?))
             })
             .min_by_key(|&(row, _)| row);
         if let Some((row, problem)) = faulty {
@@ -160,36 +189,56 @@ impl Space {
 
     /// Prepares one row, or says what is wrong with it.
     #[inline(always)]
-    fn prepare_row(&self, source: &[f32], target: &mut [f32], norm: &mut f64) -> Option<&'static str> {
-        // In double precision: no finite single-precision row overflows or vanishes.
-        let length = match self.distance {
-            SearchDistance::Cosine => dot(source, source).sqrt(),
-            SearchDistance::InnerProduct | SearchDistance::Euclidean => self.length(source),
-        };
-        if !length.is_finite() {
-            return Some("holds a value that is not finite");
-        }
+    fn prepare_row(&self, source: &[f32], target: &mut [f32], norm: &mut f64) -> Result<(), &'static str> {
         match self.distance {
-            SearchDistance::Cosine if length == 0.0 => return Some("is zero"),
             SearchDistance::Cosine => {
+                let length = directed(source)?;
                 *norm = length;
                 for (unit, &value) in target.iter_mut().zip(source) {
                     *unit = (f64::from(value) / length) as f32;
                 }
             }
             SearchDistance::InnerProduct | SearchDistance::Euclidean => {
+                let length = self.length(source);
+                if !length.is_finite() {
+                    return Err(NOT_FINITE);
+                }
                 *norm = length * self.scale;
                 for ((target, &value), centre) in target.iter_mut().zip(source).zip(&self.centre) {
                     *target = ((f64::from(value) - centre) * self.scale) as f32;
                 }
             }
         }
-        None
+        Ok(())
+    }
+
+    /// Screens rows of one prepared block against rows of another, both from a multiple of [`ROW_MULTIPLE`] to another.
+    ///
+    /// # Shapes
+    /// `scores` becomes row-major `[queries, gallery]`; the bias is not yet added.
+    pub(super) fn screen(
+        &self,
+        queries: (&Prepared, Range<usize>),
+        gallery: (&Prepared, Range<usize>),
+        scores: &mut Vec<f32>,
+    ) {
+        let ((queries, rows), (gallery, columns)) = (queries, gallery);
+        match self.integers {
+            Some(integers) => {
+                integers.products(queries.integers.panels(rows), gallery.integers.panels(columns), scores);
+            }
+            None => products(
+                queries.padded_values(rows),
+                gallery.padded_values(columns),
+                queries.stride,
+                scores,
+            ),
+        }
     }
 
     /// How far a gallery row is from a query, in double precision: smaller is nearer, whatever the distance.
     #[inline(always)]
-    pub(super) fn key(&self, query: &[f32], row: &[f32], row_norm: f64) -> f64 {
+    pub(super) fn key<Q: Copy + Into<f64>>(&self, query: &[Q], row: &[f32], row_norm: f64) -> f64 {
         match self.distance {
             SearchDistance::Cosine => -dot(query, row) / row_norm,
             SearchDistance::InnerProduct => -dot(query, row),
@@ -206,12 +255,20 @@ impl Space {
         }
     }
 
-    /// By how much screening can be wrong for a query.
+    /// By how much screening can be wrong for a row of `queries`, whichever row of `gallery` (`None`: any there could be) it is
+    /// compared with.
     ///
+    /// In integers: see `integer_products.rs`. In single precision:
     /// A sum of d products in any order errs by at most `d u / (1 - d u) |q| |g|`, u = 2^-24 (Higham, Accuracy and Stability
     /// of Numerical Algorithms, 2002, section 3.1). The 8 more cover the rounding of both prepared rows, of the bias and of
     /// its addition; the last term covers products below the normal range.
-    pub(super) fn slack(&self, query_norm: f64) -> f64 {
+    pub(super) fn slack(&self, queries: &Prepared, row: usize, gallery: Option<&Prepared>) -> f64 {
+        if self.integers.is_some() {
+            let any = worst_error(self.dim);
+            let gallery = gallery.map_or(any, |gallery| gallery.integers.largest_error());
+            return slack(self.dim, queries.integers.error(row), gallery);
+        }
+        let query_norm = queries.norms[row];
         let depth = self.dim.next_multiple_of(DEPTH_MULTIPLE) as f64 + 8.0;
         let unit = f64::from(f32::EPSILON) / 2.0;
         let share = 1.01 * depth * unit / (1.0 - depth * unit).max(0.01);
@@ -224,6 +281,22 @@ impl Space {
     }
 }
 
+const NOT_FINITE: &str = "holds a value that is not finite";
+
+/// The length of a row, which has to have a direction.
+#[inline(always)]
+fn directed(row: &[f32]) -> Result<f64, &'static str> {
+    let length = dot(row, row).sqrt();
+    // In double precision: no finite single-precision row overflows or vanishes.
+    if !length.is_finite() {
+        Err(NOT_FINITE)
+    } else if length == 0.0 {
+        Err("is zero")
+    } else {
+        Ok(length)
+    }
+}
+
 fn each_block(sets: &[(&dyn Rows, &'static str)], mut visit: impl FnMut(&[f32])) -> Result<(), EvaluationError> {
     let mut buffer = Vec::new();
     for (set, what) in sets {
@@ -232,7 +305,7 @@ fn each_block(sets: &[(&dyn Rows, &'static str)], mut visit: impl FnMut(&[f32]))
             let values = set.read(rows, &mut buffer)?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let row = first + at / set.dim();
-                return Err(row_error(*set, what, row, "holds a value that is not finite"));
+                return Err(row_error(*set, what, row, NOT_FINITE));
             }
             visit(values);
         }
@@ -253,29 +326,29 @@ const LANES: usize = 16;
 
 /// Inner product in double precision, always summed in the same order.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot<A: Copy + Into<f64>>(a: &[A], b: &[f32]) -> f64 {
     sum_of(a, b, |x, y| x * y)
 }
 
 #[inline(always)]
-fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+fn squared_distance<A: Copy + Into<f64>>(a: &[A], b: &[f32]) -> f64 {
     sum_of(a, b, |x, y| (x - y) * (x - y))
 }
 
 #[inline(always)]
-fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+fn sum_of<A: Copy + Into<f64>>(a: &[A], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     let mut lanes = [0.0_f64; LANES];
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
     for (x, y) in a_chunks.iter().zip(b_chunks) {
         for lane in 0..LANES {
-            lanes[lane] += term(f64::from(x[lane]), f64::from(y[lane]));
+            lanes[lane] += term(x[lane].into(), f64::from(y[lane]));
         }
     }
     let rest: f64 = a_rest
         .iter()
         .zip(b_rest)
-        .map(|(&x, &y)| term(f64::from(x), f64::from(y)))
+        .map(|(&x, &y)| term(x.into(), f64::from(y)))
         .sum();
     lanes.iter().sum::<f64>() + rest
 }
@@ -289,6 +362,12 @@ mod tests {
     /// What screening computes stays within the slack of what it stands for.
     #[test]
     fn screening_keeps_its_promise() {
+        for integers in [None, IntegerProducts::detect()] {
+            promise_is_kept(integers);
+        }
+    }
+
+    fn promise_is_kept(integers: Option<IntegerProducts>) {
         for (offset, size) in [(0.0_f32, 1.0_f32), (1000.0, 1.0), (0.0, 1e30), (3.0, 1e-30)] {
             for distance in [
                 SearchDistance::Cosine,
@@ -299,25 +378,24 @@ mod tests {
                 for value in &mut set.values {
                     *value = (*value + offset) * size;
                 }
-                let space = Space::new(distance, &set, None).unwrap();
+                let space = Space::new(distance, integers, &set, None).unwrap();
                 let mut prepared = Prepared::default();
                 let fault = |row, problem| row_error(&set, "query", row, problem);
                 space.prepare(&set.values, &fault, &mut prepared).unwrap();
+                let mut scores = Vec::new();
+                space.screen((&prepared, 0..64), (&prepared, 0..64), &mut scores);
                 for q in 0..60 {
                     for g in 0..60 {
-                        let row = |at: usize| &prepared.values[at * prepared.stride..(at + 1) * prepared.stride];
-                        let mut sum = 0.0_f32;
-                        for (a, b) in row(q).iter().zip(row(g)) {
-                            sum += a * b;
-                        }
-                        sum += prepared.bias.get(g).copied().unwrap_or(0.0);
+                        let sum = scores[q * 64 + g] + prepared.bias.get(g).copied().unwrap_or(0.0);
                         let key = space.key(set.row(q), set.row(g), prepared.norms[g]);
                         let ideal = space.screened(key, prepared.norms[q]);
-                        let slack = space.slack(prepared.norms[q]);
-                        assert!(
-                            (f64::from(sum) - ideal).abs() <= slack,
-                            "{distance:?} {offset} {size}: {sum} {ideal} {slack}"
-                        );
+                        for gallery in [Some(&prepared), None] {
+                            let slack = space.slack(&prepared, q, gallery);
+                            assert!(
+                                (f64::from(sum) - ideal).abs() <= slack,
+                                "{distance:?} {offset} {size}: {sum} {ideal} {slack}"
+                            );
+                        }
                     }
                 }
             }

@@ -33,45 +33,56 @@ pub(super) struct Tally {
     before: Vec<AtomicU32>,
     /// Relevant items that can still be within the horizon: a prefix, since ranks rise.
     active: Vec<AtomicU32>,
+    /// Relevant items that were counted from the start: all, or those up to the first hopeless one. If the rank of that one
+    /// turns out to be beyond the horizon, so are those of all that follow.
+    tried: Vec<u32>,
     limits: Vec<usize>,
 }
 
 impl Tally {
     /// From the relevant items of each query in any order; `screened(query, key)` is the number screening stands for, and how
-    /// far it can be off.
+    /// far it can be off. Items below the score `hopeless` of a query (empty: no query has one) are held back, but for the first.
     pub(super) fn new(
         mut lists: Vec<Vec<Positive>>,
         horizon: Horizon,
+        hopeless: &[f32],
         screened: impl Fn(usize, f64) -> (f64, f64) + Sync,
     ) -> Self {
-        lists
-            .par_iter_mut()
-            .for_each(|list| list.sort_unstable_by(|a, b| before(*a, *b)));
         let mut starts = Vec::with_capacity(lists.len() + 1);
         starts.push(0);
         for list in &lists {
             starts.push(starts[starts.len() - 1] + list.len());
         }
         let total = starts[lists.len()];
-        let (mut low, mut high, mut positives) = (Vec::new(), Vec::new(), Vec::new());
-        low.reserve_exact(total);
-        high.reserve_exact(total);
-        positives.reserve_exact(total);
+        let (mut low, mut high) = (vec![0.0; total], vec![0.0; total]);
+        let (mut positives, mut above) = (vec![(0.0, 0, 0.0); total], vec![0; total]);
         let limits: Vec<usize> = lists.iter().map(|list| horizon.limit(list.len())).collect();
-        let active = lists.iter().map(|list| AtomicU32::new(list.len() as u32)).collect();
-        for (query, list) in lists.into_iter().enumerate() {
-            for positive in list {
-                let (middle, slack) = screened(query, positive.0);
-                low.push(((middle - slack) as f32).next_down());
-                high.push(((middle + slack) as f32).next_up());
-                positives.push(positive);
-            }
-        }
+        let mut tried: Vec<u32> = vec![0; lists.len()];
+        lists
+            .par_iter_mut()
+            .zip(parts(&mut positives, &starts))
+            .zip(parts(&mut low, &starts))
+            .zip(parts(&mut high, &starts))
+            .zip(parts(&mut above, &starts))
+            .zip(&mut tried)
+            .enumerate()
+            .for_each(|(query, (((((list, positives), low), high), above), tried))| {
+                list.sort_unstable_by(|a, b| before(*a, *b));
+                positives.copy_from_slice(list);
+                *list = Vec::new();
+                for ((&mut positive, low), high) in positives.iter_mut().zip(low.iter_mut()).zip(high.iter_mut()) {
+                    let (middle, slack) = screened(query, positive.0);
+                    *low = ((middle - slack) as f32).next_down();
+                    *high = ((middle + slack) as f32).next_up();
+                }
+                let hopeless = hopeless.get(query).copied().unwrap_or(f32::NEG_INFINITY);
+                let first_hopeless = high.partition_point(|&high| high >= hopeless);
+                let last = low.len().min(first_hopeless + 1);
+                *tried = last as u32;
+                Steps::over(&low[..last]).fill(&low[..last], &mut above[..last]);
+            });
+        let active = tried.iter().map(|&tried| AtomicU32::new(tried)).collect();
         let counts = (0..total).map(|_| AtomicU32::new(0)).collect();
-        let mut above = vec![0; total];
-        for range in starts.windows(2).map(|pair| pair[0]..pair[1]) {
-            Steps::over(&low[range.clone()]).fill(&low[range.clone()], &mut above[range]);
-        }
         let tally = Self {
             starts,
             positives,
@@ -80,6 +91,7 @@ impl Tally {
             above,
             before: counts,
             active,
+            tried,
             limits,
         };
         (0..tally.limits.len()).for_each(|query| tally.prune(query));
@@ -143,7 +155,7 @@ impl Tally {
             }
         } else {
             const CHUNK: usize = 32;
-            let all = self.starts[query]..self.starts[query + 1];
+            let all = self.starts[query]..self.starts[query] + self.tried[query] as usize;
             let steps = Steps::over(&self.low[all.clone()]);
             let above_steps = &self.above[all];
             let best = high[0];
@@ -206,9 +218,20 @@ impl Tally {
         }
     }
 
+    /// The queries of which an item that was held back can be within the horizon after all.
+    pub(super) fn unsure(&self) -> Vec<usize> {
+        let unsure = |&query: &usize| {
+            let (first, tried) = (self.starts[query], self.tried[query] as usize);
+            let counted = &self.before[first..first + tried];
+            let rank = tried + counted.iter().map(|count| count.load(Relaxed) as usize).sum::<usize>();
+            first + tried < self.starts[query + 1] && rank <= self.limits[query]
+        };
+        (0..self.limits.len()).filter(unsure).collect()
+    }
+
     /// For each query the ranks within the horizon, and the degrees of all its relevant items, nearest first.
-    pub(super) fn finish(self) -> impl Iterator<Item = (Vec<u32>, Vec<f32>)> {
-        (0..self.limits.len()).map(move |query| {
+    pub(super) fn finish(self) -> Vec<(Vec<u32>, Vec<f32>)> {
+        let lists = (0..self.limits.len()).into_par_iter().map(|query| {
             let range = self.starts[query]..self.starts[query + 1];
             let mut rank = 0_usize;
             let mut ranks = Vec::new();
@@ -221,8 +244,21 @@ impl Tally {
             }
             let degrees = self.positives[range].iter().map(|positive| positive.2).collect();
             (ranks, degrees)
-        })
+        });
+        lists.collect()
     }
+}
+
+/// The part of each query.
+fn parts<'a, T>(mut values: &'a mut [T], starts: &[usize]) -> Vec<&'a mut [T]> {
+    let lengths = starts.windows(2).map(|pair| pair[1] - pair[0]);
+    let mut parts = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let (part, rest) = values.split_at_mut(length);
+        parts.push(part);
+        values = rest;
+    }
+    parts
 }
 
 /// The range of a query's `low`, cut into as many steps of equal height as there are items.
