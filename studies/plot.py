@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Draws what every arm of a kept study does to recall and to structure, one panel a data set, as an SVG.
 
-    python3 studies/plot.py studies/results/controls.json --out docs/images/controls.svg
+    python3 studies/plot.py studies/results/controls.json studies/results/generators-and-rivals.json --out docs/images/controls.svg
 
-A point is an arm's difference to the baseline, its bars the 95 % intervals over seeds and test classes. Python 3.11, no packages.
+Of several studies the first one that has an arm gives it. A point is an arm's difference to the baseline, its bars the 95 % intervals over seeds and test classes. Python 3.11, no packages.
 """
 
 import argparse
@@ -60,11 +60,14 @@ def panel(title, marks, offset, limits):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
+    parser.add_argument("studies", nargs="+")
     parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
-    with open(arguments.study) as file:
-        data = json.load(file)["data"]
+    data = {}
+    for study in arguments.studies:
+        with open(study) as file:
+            for name, arms in json.load(file)["data"].items():
+                data[name] = arms | data.get(name, {})
     panels = {name: list(points(arms, "recall@1", "reference_spearman")) for name, arms in data.items()}
     marks = [mark for found in panels.values() for mark in found]
     limits = (

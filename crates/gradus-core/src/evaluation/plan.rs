@@ -211,7 +211,7 @@ pub fn forecast(
     let each = begin.elapsed().as_secs_f64() / f64::from(count) / (height * width) as f64;
     let pairs = queries.len() as f64 * gallery.unwrap_or(queries).len() as f64;
     let halved = plan.resident && gallery.is_none() && plan.chunks.len() == 1;
-    // Integers take half as long, and counting about as long as 60 columns of a product in single precision, measured.
+    // Counting takes about as long as 60 columns of a product in single precision (measured); integers multiply two numbers where those multiply one.
     let share = if integers { 0.5 } else { 1.0 } + 60.0 / stride as f64;
     Forecast {
         bytes: plan.bytes,
