@@ -11,7 +11,7 @@ use crate::tensor::{Device, Module, Tensor};
 
 /// A loss on embeddings and labels; it holds its own parameters (proxies, boundaries), so it is a module.
 ///
-/// What is written here knows nothing of reducers and regularisers: [`Loss`] composes it with them.
+/// What is written here knows nothing of reducers and regularisers: [`Loss`](super::Loss) composes it with them.
 pub trait MetricLoss: Module {
     /// The values of the loss by term, of a comparison that is not empty and was checked. Terms that have nothing to look
     /// at may be left out.
