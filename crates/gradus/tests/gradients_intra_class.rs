@@ -120,6 +120,7 @@ fn evaluate(config: &IntraClassConfig, point: &Point, differentiate: bool) -> (f
         proxies: Some(proxies.clone()),
         teacher: Some(Tensor::from_data(TensorData::new(teacher, [ROWS, 4]), &device)),
         graded: Some(graded.clone()),
+        ranked: None,
         statistics: Some(&statistics),
         progress: 0.0,
         seed: 17,

@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gradus::config::{Config, Overlay};
+use gradus::core::random::{self, Rng};
+use gradus::intra_class::{IntraClassConfig, MembersSpace};
 use gradus::state::read_safetensors;
+use gradus::tensor::{Device, Tensor, TensorData};
+use gradus::train::objective::{MetricModel, NetworkInput, Seen, StepInput, Way};
+use gradus::train::step;
 use gradus::train::{Event, Observer, PreparedData, RunFolder, Silent, TrainError, Trainer};
 
 /// Raises the flag that Ctrl-C raises, after one step of the run.
@@ -128,6 +134,146 @@ fn the_weight_of_the_method_follows_its_schedule_and_an_interruption_does_not_mo
         "{rising:?} {falling:?}"
     );
     stopped_and_resumed_equals_whole("gradus", &["intra-class.schedule=rising"], &[(2, 1)]);
+}
+
+/// The gradient of each parameter in one step on conv4.
+fn gradients_of_a_step(intra_class: &IntraClassConfig, trainable_blocks: Option<usize>) -> BTreeMap<String, Vec<f32>> {
+    let mut config = config("gradus", &[]);
+    config.model.trainable_blocks = trainable_blocks;
+    let device = Device::default().autodiff();
+    let embedder = config.model.init(3, &device).unwrap();
+    let dim = embedder.dim();
+    let model = MetricModel {
+        loss: config.loss.init(dim, 2, 3, &device),
+        intra_class: intra_class.init(dim, 3, &device),
+        auxiliary_loss: None,
+        embedder,
+    };
+    let mut stream = random::stream(7, &[]);
+    let mut random = |count: usize| (0..count).map(|_| stream.random::<f32>()).collect::<Vec<_>>();
+    let images = TensorData::new(random(6 * 3 * 32 * 32), [6, 3, 32, 32]);
+    let teacher = TensorData::new(random(6 * 5), [6, 5]);
+    let (mut gradients, _) = step::gradients(
+        &model,
+        StepInput {
+            seen: Seen {
+                rows: NetworkInput::Images(Tensor::from_data(images, &device)),
+                graded: None,
+            },
+            labels: vec![0, 0, 0, 1, 1, 1].into(),
+            items: (0..6).collect(),
+            teacher: Some(Tensor::from_data(teacher, &device)),
+            statistics: None,
+            miner: None,
+            augmentation: None,
+            memory: None,
+            way: Way::Whole,
+            progress: 0.0,
+            seed: 1,
+        },
+    )
+    .unwrap();
+    let paths: Vec<String> = gradients.paths().map(str::to_owned).collect();
+    paths
+        .into_iter()
+        .map(|path| {
+            let gradient = gradients.take(&path).unwrap().try_into_vec_as::<f32>().unwrap();
+            (path, gradient)
+        })
+        .collect()
+}
+
+#[test]
+fn ranking_in_a_space_teaches_what_computes_it_and_nothing_above() {
+    let ranked = |space, weight| {
+        let mut intra_class = IntraClassConfig::members();
+        intra_class.weight = weight;
+        intra_class.members.space = space;
+        intra_class
+    };
+    for trainable_blocks in [None, Some(2)] {
+        let base = gradients_of_a_step(&ranked(MembersSpace::Embedding, 0.0), trainable_blocks);
+        let moved = |space| -> Vec<&str> {
+            let with = gradients_of_a_step(&ranked(space, 1.0), trainable_blocks);
+            assert!(with.keys().eq(base.keys()));
+            let apart = |path: &str| {
+                let pairs = with[path].iter().zip(&base[path]);
+                pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+            };
+            let moved = base.keys().map(String::as_str).filter(|path| apart(path) > 1e-4);
+            moved.collect()
+        };
+        let (embedding, features, middle) = (
+            moved(MembersSpace::Embedding),
+            moved(MembersSpace::Features),
+            moved(MembersSpace::Middle),
+        );
+        let of_head = |paths: &[&str]| paths.iter().any(|path| path.starts_with("embedder.head"));
+        let of_last_block = |paths: &[&str]| paths.iter().any(|path| path.contains("trunk.layers.3"));
+        let of_third_block = |paths: &[&str]| paths.iter().any(|path| path.contains("trunk.layers.2"));
+        assert!(
+            of_head(&embedding) && of_last_block(&embedding) && of_third_block(&embedding),
+            "{embedding:?}"
+        );
+        assert!(
+            !of_head(&features) && of_last_block(&features) && of_third_block(&features),
+            "{features:?}"
+        );
+        assert!(
+            !of_head(&middle) && !of_last_block(&middle) && of_third_block(&middle),
+            "{middle:?}"
+        );
+    }
+}
+
+#[test]
+fn a_space_that_is_not_trained_is_refused_by_name() {
+    for (assignments, names) in [
+        (
+            &["intra-class.members.space=features", "model.freeze-trunk=true"][..],
+            ["features", "train the trunk"],
+        ),
+        (
+            &["intra-class.members.space=middle", "train.gradient-cache=4"],
+            ["middle", "train.gradient-cache"],
+        ),
+        (
+            &["intra-class.members.space=middle", "train.gradient-checkpointing=true"],
+            ["middle", "train.gradient-checkpointing"],
+        ),
+        (
+            &["intra-class.members.space=features", "train.workers=2"],
+            ["features", "train.workers"],
+        ),
+    ] {
+        let mut layers = Overlay::preset("gradus").unwrap();
+        for assignment in COMMON.iter().chain(assignments) {
+            layers.set(assignment).unwrap();
+        }
+        let message = layers.resolve().unwrap_err().to_string();
+        assert!(
+            names.iter().all(|name| message.contains(name)),
+            "{assignments:?}: {message}"
+        );
+    }
+    // How many blocks a trunk has is known once it is made.
+    let config = config(
+        "gradus",
+        &["intra-class.members.space=middle", "model.trainable-blocks=1"],
+    );
+    let (data, home) = (
+        PreparedData::new(&config, &mut Silent).unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let run = RunFolder::create(&home.path().join("run")).unwrap();
+    let message = Trainer::new(&config, &data, run, false, &mut Silent)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        message.contains("members.space") && message.contains("trainable-blocks"),
+        "{message}"
+    );
 }
 
 fn largest_difference(a: &Trained, b: &Trained) -> f32 {

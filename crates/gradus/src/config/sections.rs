@@ -15,7 +15,7 @@ use crate::auxiliary_losses::AuxiliaryConfig;
 use crate::device::DeviceConfig;
 use crate::embedding_augmentation::EmbeddingAugmentationConfig;
 use crate::intra_class::synthesis::ClassCovarianceConfig;
-use crate::intra_class::{BaseOn, GeneratorConfig, IntraClassConfig};
+use crate::intra_class::{BaseOn, GeneratorConfig, IntraClassConfig, MembersSpace};
 use crate::losses::{LossConfig, Support};
 use crate::models::ModelConfig;
 use crate::train::memory::MemoryConfig;
@@ -624,6 +624,22 @@ impl Config {
             return Err(format!(
                 "train.{first} and train.{second} are different ways to the gradients of a batch: choose one of them"
             ));
+        }
+        let space = self.intra_class.ranked_space();
+        if space != MembersSpace::Embedding {
+            let name = space.name();
+            if self.model.trains_head_alone() {
+                return Err(format!(
+                    "intra-class.members.space = \"{name}\" ranks what the trunk computes, but the trunk is not trained: set it to \
+                     \"embedding\", or train the trunk"
+                ));
+            }
+            if let [way] = chosen[..] {
+                return Err(format!(
+                    "intra-class.members.space = \"{name}\" ranks what the trunk computes, which train.{way} does not keep: leave that \
+                     at its default, or rank the embedding"
+                ));
+            }
         }
         if self.train.accumulation == 0 {
             return Err("train.accumulation is 0: expected how many batches make one update, 1 or more".to_owned());

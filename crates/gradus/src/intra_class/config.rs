@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::anchor::AnchorConfig;
 use super::gate::{GateConfig, GateKind};
-use super::members::{MembersConfig, MembersMode};
+use super::members::{MembersConfig, MembersMode, MembersSpace};
 use super::point::PointConfig;
 use super::projector::{ProjectorConfig, Relu};
 use super::ranking::{MarginGrowth, RankedPairs, RankingConfig};
@@ -300,6 +300,16 @@ impl IntraClassConfig {
     #[must_use]
     pub fn needs_teacher(&self) -> bool {
         self.source == Source::Members && self.is_active()
+    }
+
+    /// Where members are ranked; in the embedding where none are.
+    #[must_use]
+    pub fn ranked_space(&self) -> MembersSpace {
+        if self.needs_teacher() {
+            self.members.space
+        } else {
+            MembersSpace::Embedding
+        }
     }
 
     /// Number of graded augmentations of each image that must be loaded and embedded again, where any are ranked.

@@ -26,6 +26,29 @@ pub enum MembersMode {
     Correlation,
 }
 
+/// Where members are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MembersSpace {
+    /// In the embedding, where neighbours are looked for.
+    #[default]
+    Embedding,
+    /// In the pooled features that the head embeds: the head stays free to forget what the base loss does not want.
+    Features,
+    /// Three quarters of the trunk's blocks up, averaged over places.
+    Middle,
+}
+
+impl MembersSpace {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Features => "features",
+            Self::Middle => "middle",
+        }
+    }
+}
+
 /// Ranking of members; section `[intra-class.members]`.
 ///
 /// With `s` the cosines of the model and `t` those of the teacher, seen from sample i:
@@ -40,6 +63,8 @@ pub enum MembersMode {
 pub struct MembersConfig {
     /// What is held against the teacher. Default `pairwise`.
     pub mode: MembersMode,
+    /// Where they are ranked. Default `embedding`; the others are for trunks that are trained.
+    pub space: MembersSpace,
     /// How much of the teacher's gap is asked for. Default 1, ours: the whole of it.
     pub margin_scale: f64,
     /// Temperature `T` of the softmaxes. Default 0.1, ours.
@@ -53,6 +78,7 @@ impl Default for MembersConfig {
     fn default() -> Self {
         Self {
             mode: MembersMode::Pairwise,
+            space: MembersSpace::Embedding,
             margin_scale: 1.0,
             temperature: 0.1,
             mixtures: 0,
@@ -138,10 +164,10 @@ impl MembersConfig {
     /// Loss and quality of every row of a batch.
     ///
     /// # Shapes
-    /// `embeddings` `[b, d]`, `teacher` `[b, t]`, `labels` `b`.
+    /// `student` (embeddings, or what `space` names) `[b, d]`, `teacher` `[b, t]`, `labels` `b`.
     pub(super) fn rows(
         &self,
-        embeddings: Tensor<2>,
+        student: Tensor<2>,
         teacher: &Tensor<2>,
         labels: &[u32],
         scale: f64,
@@ -149,11 +175,11 @@ impl MembersConfig {
         seed: u64,
     ) -> MembersRows {
         let mixtures = Mixtures::of(labels, self.mixtures, seed);
-        let partners = partners(self.mode, labels, &mixtures.labels, shuffled, seed, &embeddings);
-        let teacher = teacher.clone().without_autodiff().cast(embeddings.dtype());
+        let partners = partners(self.mode, labels, &mixtures.labels, shuffled, seed, &student);
+        let teacher = teacher.clone().without_autodiff().cast(student.dtype());
         let gathered =
             |x: Tensor<2>, index: Tensor<2, Int>| cosine_matrix(x.clone(), mixtures.below(x)).gather(1, index);
-        let student = gathered(embeddings, partners.index);
+        let student = gathered(student, partners.index);
         let teacher = gathered(teacher, partners.teacher_index);
         let eligible = partners.eligible;
         let pairs = (self.mode != MembersMode::All).then(|| Pairs::of(&student, &teacher, &partners.present));
@@ -357,7 +383,7 @@ mod tests {
                     mode,
                     margin_scale,
                     temperature,
-                    mixtures: 0,
+                    ..MembersConfig::default()
                 };
                 let rows = config.rows(x.clone(), &teacher, &LABELS, scale, false, 0);
                 let got = rows.loss.try_into_vec_as::<f64>().unwrap();

@@ -47,7 +47,7 @@ pub mod task;
 pub use anchor::AnchorConfig;
 pub use config::{Aggregate, BaseOn, IntraClassConfig, Source};
 pub use gate::{GateConfig, GateKind};
-pub use members::{MembersConfig, MembersMode};
+pub use members::{MembersConfig, MembersMode, MembersSpace};
 pub use point::PointConfig;
 pub use projector::{Projector, ProjectorConfig, Relu};
 pub use ranking::{MarginGrowth, RankedPairs, RankingConfig, Sides};

@@ -111,6 +111,7 @@ mod tests {
             proxies: None,
             teacher: None,
             graded: Some(graded),
+            ranked: None,
             statistics: None,
             progress: 0.0,
             seed: 1,

@@ -4,6 +4,7 @@ use gradus_core::random::{self, SliceRandom, purpose};
 
 use super::arithmetic::{constant, indices, normalize_last, ones_where, rows_by_label};
 use super::config::{Aggregate, BaseOn, IntraClassConfig, Source};
+use super::members::MembersSpace;
 use super::projector::Projector;
 use super::statistics::ClassStatistics;
 use super::synthesis::{
@@ -34,6 +35,9 @@ pub struct IntraClassInput<'a> {
     pub batch: &'a EmbeddingBatch,
     /// Proxies of the base loss `[classes, d]`, of any norm; without any, the class means of the batch stand in.
     pub proxies: Option<Tensor<2>>,
+    /// What [`MembersSpace`](super::MembersSpace) names instead of the embeddings, `[b, features]`, tracked. Needed with
+    /// [`IntraClassConfig::ranked_space`].
+    pub ranked: Option<Tensor<2>>,
     /// Teacher features of the same augmented images `[b, t]`, of any norm; no gradient flows into them. Needed with
     /// [`IntraClassConfig::needs_teacher`].
     pub teacher: Option<Tensor<2>>,
@@ -218,8 +222,15 @@ impl IntraClass {
         let [given, _] = teacher.dims();
         assert_eq!(given, rows, "{given} rows of teacher features for a batch of {rows}");
         let labels = &input.batch.labels;
+        let student = match config.ranked_space() {
+            MembersSpace::Embedding => x.clone(),
+            space => input
+                .ranked
+                .clone()
+                .unwrap_or_else(|| panic!("members are ranked in the {} in every step", space.name())),
+        };
         let ranked = config.members.rows(
-            x.clone(),
+            student,
             teacher,
             labels,
             config.ranking.scale,

@@ -230,6 +230,37 @@ impl Embedder {
         }
     }
 
+    /// The pooled features of images as the head takes them, and what the trunk has three quarters of its blocks up, averaged over
+    /// its places, both as training computes them.
+    ///
+    /// For trunks that are [trained below there](Self::trains_middle).
+    ///
+    /// # Shapes
+    /// Images `[batch, 3, height, width]` → `[batch, features]` and `[batch, channels]` of that block.
+    pub(crate) fn features_with_middle(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let map =
+            self.present_trunk()
+                .valid()
+                .forward(images.without_autodiff(), 0..self.frozen_blocks, Mode::Evaluate);
+        let map = if self.is_tracked() { map.autodiff() } else { map };
+        let trunk = self.present_trunk();
+        let between = trunk.forward(map, self.frozen_blocks..self.middle_block(), Mode::Train);
+        let average = trunk.backbone().average_of_places(between.clone());
+        let last = trunk.forward(between, self.middle_block()..self.blocks(), Mode::Train);
+        (self.pooled_features(last), average)
+    }
+
+    /// The number of blocks below the middle: three quarters, never the last one, which may leave the form that goes between
+    /// blocks (transformers).
+    pub(crate) fn middle_block(&self) -> usize {
+        (self.blocks() * 3).div_ceil(4).min(self.blocks() - 1).max(1)
+    }
+
+    /// Whether a block below the middle is trained.
+    pub(crate) fn trains_middle(&self) -> bool {
+        self.frozen_blocks < self.middle_block()
+    }
+
     /// What goes into each trained block and what comes out of the last one, as training computes it, without autodiff.
     ///
     /// # Shapes
@@ -331,9 +362,7 @@ impl Embedder {
     #[must_use]
     pub fn middle_features(&self, images: Tensor<4>) -> Tensor<2> {
         let trunk = self.present_trunk().valid();
-        // Never the last block, which may leave the form that goes between blocks (transformers).
-        let blocks = (self.blocks() * 3).div_ceil(4).min(self.blocks() - 1).max(1);
-        let between = trunk.forward(images.without_autodiff(), 0..blocks, Mode::Evaluate);
+        let between = trunk.forward(images.without_autodiff(), 0..self.middle_block(), Mode::Evaluate);
         trunk.backbone().average_of_places(between)
     }
 

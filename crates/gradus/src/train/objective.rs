@@ -12,7 +12,7 @@ use super::memory::Memory;
 use crate::auxiliary_losses::{AuxiliaryInput, AuxiliaryLoss, AuxiliaryModule};
 use crate::batch::{Comparison, EmbeddingBatch, ItemSet};
 use crate::embedding_augmentation::{AugmentationInput, Augmented, EmbeddingAugmentationConfig};
-use crate::intra_class::{ClassStatistics, IntraClass, IntraClassInput};
+use crate::intra_class::{ClassStatistics, IntraClass, IntraClassInput, MembersSpace};
 use crate::losses::Loss;
 use crate::models::{Embedder, Mode};
 use crate::tensor::{Device, Module, Tensor};
@@ -87,6 +87,18 @@ impl NetworkInput {
         (embedder.head(features.clone()), features)
     }
 
+    /// The same, with what they are in the middle of the trunk, `[rows, channels]`; stored features have none.
+    #[must_use]
+    pub fn embed_with_middle(&self, embedder: &Embedder) -> (Tensor<2>, Tensor<2>, Option<Tensor<2>>) {
+        match self {
+            Self::Images(images) => {
+                let (features, middle) = embedder.features_with_middle(images.clone());
+                (embedder.head(features.clone()), features, Some(middle))
+            }
+            Self::Features(features) => (embedder.head(features.clone()), features.clone(), None),
+        }
+    }
+
     /// The same rows outside autodiff.
     #[must_use]
     pub fn without_autodiff(&self) -> Self {
@@ -113,8 +125,10 @@ pub struct Embedded {
     pub rows: Tensor<2>,
     /// `[rows * levels, dim]`
     pub graded: Option<Tensor<2>>,
-    /// The pooled features of the rows, `[rows, features]`, where the auxiliary loss looks at them.
+    /// The pooled features of the rows, `[rows, features]`, where the auxiliary loss or the ranking looks at them.
     pub features: Option<Tensor<2>>,
+    /// What the rows are in the middle of the trunk, `[rows, channels]`, where they are ranked there.
+    pub middle: Option<Tensor<2>>,
 }
 
 /// How a batch goes through the network and its gradients come back.
@@ -198,10 +212,17 @@ impl Objective {
             let levels = all / rows;
             first(graded, batch * levels).reshape([batch, levels, dim])
         });
+        let features = embedded.features.map(|features| first(features, batch));
+        let ranked = match model.intra_class.config().ranked_space() {
+            MembersSpace::Embedding => None,
+            MembersSpace::Features => features.clone(),
+            MembersSpace::Middle => embedded.middle.map(|middle| first(middle, batch)),
+        };
         let labelled = EmbeddingBatch::new(embeddings.clone(), input.labels.clone());
         let intra_class = model.intra_class.forward(&IntraClassInput {
             batch: &labelled,
             proxies: model.loss.proxies(),
+            ranked,
             teacher: input.teacher.clone(),
             graded,
             statistics: input.statistics,
@@ -213,7 +234,7 @@ impl Objective {
             Some(auxiliary) => {
                 let loss = auxiliary.forward(&AuxiliaryInput {
                     embeddings: embeddings.clone(),
-                    features: embedded.features.map(|features| first(features, batch)),
+                    features: features.clone(),
                     proxies: model.loss.proxies(),
                     labels: &input.labels,
                     mined: mined.as_ref(),

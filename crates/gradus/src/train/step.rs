@@ -6,7 +6,9 @@ use super::error::TrainError;
 use super::gradient::{ParameterGradients, cache, checkpointing, workers};
 use super::objective::{Embedded, MetricModel, Objective, StepInput, StepReport, Way};
 use super::optimizer::Optimizer;
+use crate::auxiliary_losses::AuxiliaryLoss;
 use crate::config::OptimizerConfig;
+use crate::intra_class::MembersSpace;
 use crate::models::Embedder;
 
 /// Learning rates of one step.
@@ -80,16 +82,23 @@ pub fn gradients(
         Way::Blocks => checkpointing::backward(model, &mut input)?,
         Way::Workers(devices) => workers::backward(model, &devices, &mut input)?,
         Way::Whole => {
-            let (rows, features) = match &model.auxiliary_loss {
-                Some(auxiliary) if auxiliary.needs_features() => {
-                    let (rows, features) = input.seen.rows.embed_with_features(&model.embedder);
-                    (rows, Some(features))
+            let space = model.intra_class.config().ranked_space();
+            let auxiliary = model.auxiliary_loss.as_ref().is_some_and(AuxiliaryLoss::needs_features);
+            let (rows, features, middle) = match space {
+                MembersSpace::Middle => {
+                    let (rows, features, middle) = input.seen.rows.embed_with_middle(&model.embedder);
+                    (rows, Some(features), middle)
                 }
-                _ => (input.seen.rows.embed(&model.embedder), None),
+                MembersSpace::Embedding if !auxiliary => (input.seen.rows.embed(&model.embedder), None, None),
+                MembersSpace::Embedding | MembersSpace::Features => {
+                    let (rows, features) = input.seen.rows.embed_with_features(&model.embedder);
+                    (rows, Some(features), None)
+                }
             };
             let embedded = Embedded {
                 rows,
                 features,
+                middle,
                 graded: input.seen.graded.as_ref().map(|graded| graded.embed(&model.embedder)),
             };
             let objective = Objective::of(model, embedded, &mut input)?;

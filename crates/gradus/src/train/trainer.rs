@@ -28,7 +28,7 @@ use super::teacher::{Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::auxiliary_losses::{AuxiliaryModule, AuxiliaryShape};
 use crate::config::{Config, ProxyStart, TeacherKind};
-use crate::intra_class::ClassStatistics;
+use crate::intra_class::{ClassStatistics, MembersSpace};
 use crate::losses::Support;
 use crate::models::backbones::Trunk;
 use crate::models::{Embedder, HeadConfig, HeadStart};
@@ -124,6 +124,15 @@ impl<'a> Trainer<'a> {
         let images = Images::new(config, &data.items, &data.cache)?;
         let autodiff = device.clone().autodiff();
         let embedder = config.model.init(config.seed, &autodiff)?;
+        if config.intra_class.ranked_space() == MembersSpace::Middle && !embedder.trains_middle() {
+            return Err(TrainError::Config(format!(
+                "intra-class.members.space = \"middle\" ranks what the trunk has after {} of its {} blocks, but model.trainable-blocks \
+                 trains only the last {}: train more blocks, or set it to \"features\"",
+                embedder.middle_block(),
+                embedder.blocks(),
+                embedder.trainable_blocks()
+            )));
+        }
         let dim = embedder.dim();
         let loss = config.loss.init(dim, data.train_classes, config.seed, &autodiff);
         let intra_class = config.intra_class.init(dim, config.seed, &autodiff);

@@ -32,6 +32,7 @@ fn input(batch: &EmbeddingBatch) -> IntraClassInput<'_> {
         proxies: None,
         teacher: None,
         graded: None,
+        ranked: None,
         statistics: None,
         progress: 0.0,
         seed: 11,

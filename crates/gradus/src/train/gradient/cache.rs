@@ -32,8 +32,9 @@ pub(in super::super) fn backward(
     let embedded = Embedded {
         rows: embeddings.clone(),
         graded: graded.clone(),
-        // An auxiliary loss that looks at features is refused together with gradient caching.
+        // What looks at features is refused together with this way.
         features: None,
+        middle: None,
     };
     let objective = Objective::of(model, embedded, input)?;
     let mut slopes = objective.loss.backward();

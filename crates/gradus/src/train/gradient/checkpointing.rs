@@ -23,8 +23,9 @@ pub(in super::super) fn backward(
     let embedded = Embedded {
         rows: rows.embeddings.clone(),
         graded: graded.as_ref().map(|graded| graded.embeddings.clone()),
-        // An auxiliary loss that looks at features is refused together with this way.
+        // What looks at features is refused together with this way.
         features: None,
+        middle: None,
     };
     let objective = Objective::of(model, embedded, input)?;
     let mut slopes = objective.loss.backward();
