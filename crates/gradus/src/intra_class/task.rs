@@ -35,7 +35,7 @@ pub struct IntraClassInput<'a> {
     pub batch: &'a EmbeddingBatch,
     /// Proxies of the base loss `[classes, d]`, of any norm; without any, the class means of the batch stand in.
     pub proxies: Option<Tensor<2>>,
-    /// What [`MembersSpace`](super::MembersSpace) names instead of the embeddings, `[b, features]`, tracked. Needed with
+    /// What [`MembersSpace`] names instead of the embeddings, `[b, features]`, tracked. Needed with
     /// [`IntraClassConfig::ranked_space`].
     pub ranked: Option<Tensor<2>>,
     /// Teacher features of the same augmented images `[b, t]`, of any norm; no gradient flows into them. Needed with
