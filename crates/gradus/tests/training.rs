@@ -48,12 +48,25 @@ const COMMON: &[&str] = &[
     "optimizer.rate=0.01",
 ];
 
-fn config(preset: &str, assignments: &[&str]) -> Config {
+fn layers(preset: &str, assignments: &[&str]) -> Overlay {
     let mut layers = Overlay::preset(preset).unwrap();
     for assignment in COMMON.iter().chain(assignments) {
         layers.set(assignment).unwrap();
     }
-    layers.resolve().unwrap()
+    layers
+}
+
+fn config(preset: &str, assignments: &[&str]) -> Config {
+    layers(preset, assignments).resolve().unwrap()
+}
+
+/// The assignments do not go together, and the message says so with these words.
+fn refused(preset: &str, assignments: &[&str], words: [&str; 2]) {
+    let message = layers(preset, assignments).resolve().unwrap_err().to_string();
+    assert!(
+        words.iter().all(|word| message.contains(word)),
+        "{assignments:?}: {message}"
+    );
 }
 
 fn trainer<'a>(config: &'a Config, data: &'a PreparedData, folder: &Path) -> Trainer<'a> {
@@ -227,6 +240,25 @@ fn ranking_in_a_space_teaches_what_computes_it_and_nothing_above() {
 }
 
 #[test]
+fn what_members_are_ranked_in_changes_neither_the_network_nor_a_resumed_run() {
+    for backbone in ["model.backbone.conv4={}", "model.backbone.vit-s16={}"] {
+        let with = |space: &str| {
+            let space = format!("intra-class.members.space={space}");
+            let trained = train("gradus", &[backbone, "train.epochs=1", "train.max-batches=1", &space]);
+            assert!(trained.weights.iter().all(|weight| weight.is_finite()));
+            trained
+        };
+        let embedding = with("embedding");
+        for space in ["features", "middle"] {
+            let other = with(space);
+            assert!((other.base[0] - embedding.base[0]).abs() < 1e-4, "{backbone} {space}");
+            assert!(largest_difference(&other, &embedding) > 1e-6, "{backbone} {space}");
+        }
+    }
+    stopped_and_resumed_equals_whole("gradus", &["intra-class.members.space=middle"], &[(1, 2)]);
+}
+
+#[test]
 fn a_space_that_is_not_trained_is_refused_by_name() {
     for (assignments, names) in [
         (
@@ -245,16 +277,12 @@ fn a_space_that_is_not_trained_is_refused_by_name() {
             &["intra-class.members.space=features", "train.workers=2"],
             ["features", "train.workers"],
         ),
+        (
+            &["intra-class.members.space=middle", "intra-class.source=synthetic"],
+            ["middle", "intra-class.source"],
+        ),
     ] {
-        let mut layers = Overlay::preset("gradus").unwrap();
-        for assignment in COMMON.iter().chain(assignments) {
-            layers.set(assignment).unwrap();
-        }
-        let message = layers.resolve().unwrap_err().to_string();
-        assert!(
-            names.iter().all(|name| message.contains(name)),
-            "{assignments:?}: {message}"
-        );
+        refused("gradus", assignments, names);
     }
     // How many blocks a trunk has is known once it is made.
     let config = config(
@@ -653,15 +681,7 @@ fn what_a_rival_does_not_fit_is_refused_by_name() {
             ["point-weight", "members"],
         ),
     ] {
-        let mut layers = Overlay::preset("proxy-anchor").unwrap();
-        for assignment in COMMON.iter().chain(assignments) {
-            layers.set(assignment).unwrap();
-        }
-        let message = layers.resolve().unwrap_err().to_string();
-        assert!(
-            names.iter().all(|name| message.contains(name)),
-            "{assignments:?}: {message}"
-        );
+        refused("proxy-anchor", assignments, names);
     }
     let mut layers = Overlay::preset("proxy-anchor").unwrap();
     layers.set("miner.rho-regularization.miner=batch-hard").unwrap();
@@ -697,14 +717,6 @@ fn what_does_not_fit_together_is_refused_by_name() {
         (&["miner=batch-hrad"], ["batch-hrad", "did you mean `batch-hard`"]),
         (&["train.max-minutes=-1"], ["train.max-minutes", "-1"]),
     ] {
-        let mut layers = Overlay::preset("proxy-anchor").unwrap();
-        for assignment in COMMON.iter().chain(assignments) {
-            layers.set(assignment).unwrap();
-        }
-        let message = layers.resolve().unwrap_err().to_string();
-        assert!(
-            names.iter().all(|name| message.contains(name)),
-            "{assignments:?}: {message}"
-        );
+        refused("proxy-anchor", assignments, names);
     }
 }

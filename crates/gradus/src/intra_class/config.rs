@@ -251,6 +251,13 @@ impl IntraClassConfig {
         self.anchor.validate()?;
         self.point.validate()?;
         self.members.validate()?;
+        if self.members.space != MembersSpace::Embedding && self.source != Source::Members {
+            return Err(format!(
+                "intra-class.members.space is \"{}\" but intra-class.source is not \"members\", so that no members are ranked: set \
+                 source = \"members\", or space = \"embedding\"",
+                self.members.space.name()
+            ));
+        }
         if self.point_weight > 0.0 && self.source == Source::Members {
             return Err(format!(
                 "intra-class.point-weight is {} but intra-class.source is \"members\": the point loss holds levels at the sample they \

@@ -137,8 +137,8 @@ impl IntraClass {
     /// The intra-class loss of a batch.
     ///
     /// # Panics
-    /// If the teacher features or the graded augmentations that the configuration needs are missing or of a wrong shape, or if
-    /// a label has no proxy although proxies are given and looked at: all of it is up to the trainer, none to its user.
+    /// If the teacher features, the graded augmentations or what is ranked instead of the embeddings are needed and missing or
+    /// of a wrong shape, or if a label has no proxy although proxies are given and looked at: all of it is up to the trainer, none to its user.
     #[must_use]
     pub fn forward(&self, input: &IntraClassInput<'_>) -> IntraClassOutput {
         if !self.config.is_active() || input.batch.is_empty() {
