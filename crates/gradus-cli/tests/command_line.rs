@@ -253,10 +253,12 @@ fn the_start_of_the_network_decides_some_defaults() {
     let random = stored(folder.path(), "random", &["--preset", "gradus"]);
     assert_eq!(random["teacher"]["space"].as_str(), Some("thumbnail"));
     assert!((number(&random, "rate") - 1e-4).abs() < 1e-12);
+    assert_eq!(random["auxiliary-loss"]["s2sd"]["widths"][0].as_integer(), Some(512));
     let asked = stored(folder.path(), "asked", &["--set", "teacher.space=map"]);
     assert_eq!(asked["teacher"]["space"].as_str(), Some("map"));
     let frozen = stored(folder.path(), "frozen", &["--freeze-trunk"]);
     assert_eq!(frozen["teacher"]["space"].as_str(), Some("embedding"));
+    assert_eq!(frozen["auxiliary-loss"].as_str(), Some("none"));
     assert!(
         (number(&frozen, "rate") - 3e-4).abs() < 1e-12 && (number(&frozen, "criterion-factor") - 333.0).abs() < 1e-9
     );
@@ -266,6 +268,20 @@ fn the_start_of_the_network_decides_some_defaults() {
         &["--freeze-trunk", "--set", "optimizer.rate=1e-5"],
     );
     assert!((number(&slower, "rate") - 1e-5).abs() < 1e-12);
+}
+
+/// What lies under the name of the embedded plants does not take their place: their seed and number would be silently ignored.
+#[test]
+fn a_folder_named_flora_does_not_hide_the_embedded_plants() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("flora")).unwrap();
+    let output = gradus()
+        .current_dir(folder.path())
+        .args(as_refs(&train("run", &["--epochs", "0"])))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("./flora"), "{said}");
 }
 
 /// Training stops when the held-out training classes no longer gain, and the best epoch is what is kept.

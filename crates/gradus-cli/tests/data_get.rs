@@ -240,6 +240,15 @@ fn a_silent_server_is_asked_again_and_given_up_in_the_end() {
     assert_eq!(server.asked.lock().unwrap().len(), 4);
     let message = refused(&[&words(&to, &from)[..], &["--timeout-s", "0"]].concat());
     assert!(message.contains("--timeout-s"), "{message}");
+
+    // One that accepts and says nothing, where a handshake of TLS is expected of it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("https://{}/birds.tgz", listener.local_addr().unwrap());
+    let mute = std::thread::spawn(move || listener.incoming().flatten().take(4).collect::<Vec<TcpStream>>());
+    let from = catalogue(folder.path(), "birds.tgz", &[address], &bytes);
+    let message = refused(&[&words(&to, &from)[..], &["--timeout-s", "0.2"]].concat());
+    assert!(message.contains("timeout: connect"), "{message}");
+    assert_eq!(mute.join().unwrap().len(), 4);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use toml::Value;
 
-use super::{Config, ConfigError, Overlay, TeacherKind};
+use super::overlay::names_a_variant;
+use super::{Config, ConfigError, Overlay, TeacherKind, presets};
 use crate::models;
 
 /// Resolves the layers. What the network starts from decides three defaults, unless the layers say otherwise: pretrained
 /// weights bring the normalisation that their file or their backbone asks for, and frozen batch-norm statistics (small batches of few classes
-/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead, and a pretrained trunk that is trained on
+/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead (and a preset
+/// may set [more](presets::Preset::from_random_weights), where it fits the rest), and a pretrained trunk that is trained on
 /// is held to its own middle; and a head that trains alone, on features that stay, takes higher rates.
 ///
 /// # Errors
@@ -30,6 +32,9 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
         }
     }
     let Some(weights) = &config.model.weights else {
+        if trains_trunk {
+            layers = besides(layers, &config);
+        }
         return layers.resolve();
     };
     if !layers.mentions("model.freeze-batch-norm") {
@@ -50,4 +55,85 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
         );
     }
     layers.resolve()
+}
+
+/// What the preset sets besides, from random weights: all that nobody said otherwise. Nothing where somebody chose another
+/// variant of a section, or where it does not fit what they said (an auxiliary loss does not go with every base loss, nor with
+/// batches in parts): its settings were chosen together.
+fn besides(layers: Overlay, config: &Config) -> Overlay {
+    let assignments = presets::find(&config.preset).map_or(&[][..], presets::Preset::from_random_weights);
+    let mut more = layers.clone();
+    for assignment in assignments {
+        let key = assignment.split('=').next().unwrap_or_default();
+        let mut keys = key.split('.');
+        let (section, name) = (keys.next().unwrap_or_default(), keys.next().unwrap_or_default());
+        let taken =
+            names_a_variant(section) && layers.asks_for(section) && !layers.asks_for(&format!("{section}.{name}"));
+        let put = layers.asks_for(key) || more.set(assignment).is_ok();
+        if taken || !put {
+            return layers;
+        }
+    }
+    if more.resolve().is_ok() { more } else { layers }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn resolved(preset: &str, assignments: &[&str]) -> Config {
+        let mut layers = Overlay::preset(preset).unwrap();
+        for assignment in assignments {
+            layers.set(assignment).unwrap();
+        }
+        resolve_from_start(layers).unwrap()
+    }
+
+    /// The weight of ranking, and the auxiliary loss with its widths where it has some.
+    fn method(preset: &str, assignments: &[&str]) -> (f64, String) {
+        let config = resolved(preset, assignments);
+        let auxiliary = serde_json::to_value(&config.auxiliary_loss).unwrap();
+        let text = match &config.auxiliary_loss {
+            None => "none".to_owned(),
+            Some(loss) => format!("{} {}", loss.name(), auxiliary[loss.name()]["widths"]),
+        };
+        (config.intra_class.weight, text)
+    }
+
+    #[test]
+    fn from_random_weights_the_method_gets_a_wide_head_and_more_weight() {
+        let with_head = |weight: f64| (weight, "s2sd [512]".to_owned());
+        assert_eq!(method("gradus", &[]), with_head(1.0));
+        assert_eq!(method("gradus", &["intra-class.weight=1.5"]), with_head(1.5));
+        let wider = method("gradus", &["auxiliary-loss.s2sd.widths=[64, 96]"]);
+        assert_eq!(wider, (1.0, "s2sd [64,96]".to_owned()));
+        // Their settings were chosen together: without the head, the weight that needs none.
+        let without = |name: &str| (0.7, name.to_owned());
+        assert_eq!(method("gradus", &["auxiliary-loss=none"]), without("none"));
+        assert_eq!(method("gradus", &["auxiliary-loss=metrix"]), without("metrix null"));
+        // Batches in parts keep no features for the head to see.
+        assert_eq!(method("gradus", &["train.gradient-cache=8"]), without("none"));
+        assert_eq!(method("gradus", &["model.freeze-trunk=true"]), without("none"));
+        for other in ["proxy-anchor", "sgar", "sgar-released"] {
+            assert_eq!(method(other, &[]).1, "none", "{other}");
+        }
+    }
+
+    #[test]
+    fn a_stored_configuration_stays_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        for assignments in [
+            &[][..],
+            &["auxiliary-loss=none"],
+            &["intra-class.weight=1.5", "model.width=64"],
+        ] {
+            let stored = resolved("gradus", assignments);
+            std::fs::write(&path, toml::to_string(&stored).unwrap()).unwrap();
+            let mut layers = Overlay::preset("gradus").unwrap();
+            layers.file(&path).unwrap();
+            assert_eq!(resolve_from_start(layers).unwrap(), stored, "{assignments:?}");
+        }
+    }
 }

@@ -80,6 +80,8 @@ pub enum ConfigError {
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
     table: Table,
+    /// What was put over the preset: what somebody asked for.
+    asked: Table,
 }
 
 impl Overlay {
@@ -93,7 +95,7 @@ impl Overlay {
             problem,
         })?;
         let mut overlay = Self::default();
-        overlay.put(preset.table());
+        merge(&mut overlay.table, preset.table(), "");
         overlay
             .table
             .insert("preset".to_owned(), Value::String(name.to_owned()));
@@ -169,6 +171,7 @@ impl Overlay {
 
     /// Puts a table over what is there.
     pub fn put(&mut self, table: Table) {
+        merge(&mut self.asked, table.clone(), "");
         merge(&mut self.table, table, "");
     }
 
@@ -203,17 +206,30 @@ impl Overlay {
         self.get(path).is_some()
     }
 
+    /// Whether some layer over the preset says something about a dotted path.
+    ///
+    /// ```
+    /// use gradus::config::Overlay;
+    /// let mut layers = Overlay::preset("gradus").unwrap();
+    /// assert!(layers.mentions("intra-class.weight") && !layers.asks_for("intra-class.weight"));
+    /// layers.set("intra-class.weight=1").unwrap();
+    /// assert!(layers.asks_for("intra-class.weight"));
+    /// ```
+    #[must_use]
+    pub fn asks_for(&self, path: &str) -> bool {
+        at(&self.asked, path).is_some()
+    }
+
     /// What the layers say at a dotted path.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Value> {
-        let mut keys = path.split('.');
-        let first = self.table.get(keys.next()?);
-        keys.try_fold(first?, |value, key| value.get(key))
+        at(&self.table, path)
     }
 
     /// Puts other layers over these.
     pub fn put_layers(&mut self, other: Self) {
-        self.put(other.table);
+        merge(&mut self.asked, other.asked, "");
+        merge(&mut self.table, other.table, "");
     }
 
     /// The typed, checked configuration.
@@ -301,11 +317,17 @@ fn read_table(path: &Path) -> Result<(Table, String), ConfigError> {
 }
 
 /// Whether a section names one variant of several.
-fn names_a_variant(path: &str) -> bool {
+pub(super) fn names_a_variant(path: &str) -> bool {
     let option = |key: &str| key == "distance" || key == "reducer" || key.ends_with("-regularizer");
     let keys: Vec<&str> = path.split('.').collect();
     // The options of a loss, in a configuration or on their own in `settings`.
     VARIANTS.contains(&path) || matches!(keys[..], ["loss", _, key] | [key] if option(key))
+}
+
+fn at<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+    let mut keys = path.split('.');
+    let first = table.get(keys.next()?);
+    keys.try_fold(first?, |value, key| value.get(key))
 }
 
 fn merge(base: &mut Table, layer: Table, path: &str) {

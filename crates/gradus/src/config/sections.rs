@@ -52,8 +52,8 @@ pub struct Config {
     /// take away what its preset puts there).
     #[serde(with = "or_none")]
     pub embedding_augmentation: Option<EmbeddingAugmentationConfig>,
-    /// A loss beside the base loss that is dropped after training (default none).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A loss beside the base loss that is dropped after training (default none, written `"none"`, too).
+    #[serde(with = "or_none")]
     pub auxiliary_loss: Option<AuxiliaryConfig>,
     /// The method: intra-class ranking.
     pub intra_class: IntraClassConfig,

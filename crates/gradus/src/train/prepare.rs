@@ -41,13 +41,21 @@ pub struct PreparedData {
     pub cache: Arc<DecodedCache>,
 }
 
+/// The path that means the embedded plants.
+const EMBEDDED: &str = "flora";
+
+/// Whether the configuration asks for the embedded plants: by the path `flora`, whatever lies there, unless a layout of files is
+/// named. (A folder of that name is `./flora`.)
+fn is_embedded(config: &DataConfig) -> bool {
+    config.path.as_os_str() == EMBEDDED && config.layout.is_none_or(|layout| layout == Layout::Flora)
+}
+
 /// Reads the data set of a configuration: the embedded one for the path `flora`, else what lies there.
 ///
 /// # Errors
 /// If nothing usable lies there.
 pub fn read(config: &DataConfig) -> Result<Dataset, TrainError> {
-    let embedded = config.path.as_os_str() == "flora" && !Path::new("flora").exists();
-    if embedded && config.layout.is_none_or(|layout| layout == Layout::Flora) {
+    if is_embedded(config) {
         return Ok(flora::generate(&config.flora)?);
     }
     if let Some(labels) = &config.labels {
@@ -69,6 +77,12 @@ impl PreparedData {
     /// # Errors
     /// If the data cannot be read or used, or too many images are broken.
     pub fn new(config: &Config, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+        if is_embedded(&config.data) && Path::new(EMBEDDED).exists() {
+            let message = format!(
+                "data.path = \"{EMBEDDED}\" means the embedded plants; what is here under that name would be ./{EMBEDDED}"
+            );
+            observer.on(&Event::Warning { message });
+        }
         Self::from_dataset(read(&config.data)?, config, observer)
     }
 

@@ -55,7 +55,8 @@ impl Downloader {
             .build();
         let config = Agent::config_builder()
             .tls_config(tls)
-            .timeout_connect(Some(Duration::from_secs(20)))
+            // Handshakes of TLS and of proxies are part of it: either may fall silent, too.
+            .timeout_connect(Some(patience.min(Duration::from_secs(20))))
             .timeout_recv_response(Some(patience))
             .http_status_as_error(false)
             .user_agent(concat!("gradus/", env!("CARGO_PKG_VERSION")))
