@@ -282,6 +282,13 @@ fn a_folder_named_flora_does_not_hide_the_embedded_plants() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("./flora"), "{said}");
+    let inspected = gradus()
+        .current_dir(folder.path())
+        .args(["data", "inspect", "flora", "--quick"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inspected.stdout);
+    assert!(inspected.status.success() && said.contains("./flora"), "{said}");
 }
 
 /// Training stops when the held-out training classes no longer gain, and the best epoch is what is kept.

@@ -188,7 +188,7 @@ fn a_run_is_written_under_other_names_and_serves_as_weights() {
         "intra-class.weight=1",
     ];
     for (number, (more, space)) in [
-        (&[][..], "middle"),
+        (&[][..], "middle-map"),
         (&["--freeze-trunk"][..], "embedding"),
         (&["--set", "teacher.kind=moving-average"][..], "embedding"),
         (&["--set", "teacher.space=map"][..], "map"),

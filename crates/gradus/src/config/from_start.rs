@@ -8,9 +8,10 @@ use crate::models;
 
 /// Resolves the layers. What the network starts from decides three defaults, unless the layers say otherwise: pretrained
 /// weights bring the normalisation that their file or their backbone asks for, and frozen batch-norm statistics (small batches of few classes
-/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead (and a preset
-/// may set [more](presets::Preset::from_random_weights), where it fits the rest), and a pretrained trunk that is trained on
-/// is held to its own middle; and a head that trains alone, on features that stay, takes higher rates.
+/// would spoil them); random weights know no order of members that could be kept, so that thumbnails teach instead, and a
+/// pretrained trunk that is trained on is held to its own middle (a preset may set more in [one](presets::Preset::from_random_weights)
+/// case or the [other](presets::Preset::with_trained_trunk), where it fits the rest); and a head that trains alone, on features
+/// that stay, takes higher rates.
 ///
 /// # Errors
 /// If a key or value is not accepted, or the file of weights cannot be read.
@@ -27,14 +28,18 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
     if trains_trunk && config.intra_class.needs_teacher() && !layers.mentions("teacher.space") {
         match (&config.model.weights, config.teacher.kind) {
             (None, TeacherKind::Frozen | TeacherKind::MovingAverage) => layers.insert("teacher.space", "thumbnail"),
-            (Some(_), TeacherKind::Frozen) => layers.insert("teacher.space", "middle"),
+            (Some(_), TeacherKind::Frozen) => layers.insert("teacher.space", "middle-map"),
             (Some(_), TeacherKind::MovingAverage) | (_, TeacherKind::Network) => {}
         }
     }
+    if trains_trunk && let Ok(preset) = presets::find(&config.preset) {
+        let more = match &config.model.weights {
+            None => preset.from_random_weights(),
+            Some(_) => preset.with_trained_trunk(),
+        };
+        layers = besides(layers, more);
+    }
     let Some(weights) = &config.model.weights else {
-        if trains_trunk {
-            layers = besides(layers, &config);
-        }
         return layers.resolve();
     };
     if !layers.mentions("model.freeze-batch-norm") {
@@ -57,11 +62,10 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
     layers.resolve()
 }
 
-/// What the preset sets besides, from random weights: all that nobody said otherwise. Nothing where somebody chose another
-/// variant of a section, or where it does not fit what they said (an auxiliary loss does not go with every base loss, nor with
-/// batches in parts): its settings were chosen together.
-fn besides(layers: Overlay, config: &Config) -> Overlay {
-    let assignments = presets::find(&config.preset).map_or(&[][..], presets::Preset::from_random_weights);
+/// What the preset sets besides: all that nobody said otherwise. Nothing where somebody chose another variant of a section, or
+/// where it does not fit what they said (an auxiliary loss does not go with every base loss, nor with batches in parts): its
+/// settings were chosen together.
+fn besides(layers: Overlay, assignments: &[&str]) -> Overlay {
     let mut more = layers.clone();
     for assignment in assignments {
         let key = assignment.split('=').next().unwrap_or_default();
@@ -81,6 +85,7 @@ fn besides(layers: Overlay, config: &Config) -> Overlay {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::config::TeacherSpace;
 
     fn resolved(preset: &str, assignments: &[&str]) -> Config {
         let mut layers = Overlay::preset(preset).unwrap();
@@ -118,6 +123,31 @@ mod tests {
         for other in ["proxy-anchor", "sgar", "sgar-released"] {
             assert_eq!(method(other, &[]).1, "none", "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_trained_trunk_is_held_to_and_what_is_generated() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weights.safetensors");
+        crate::state::write_safetensors(&file, &[], &std::collections::BTreeMap::new()).unwrap();
+        let weights = format!("model.weights={}", file.display());
+        let teaches = |preset: &str, more: &[&str]| {
+            let config = resolved(preset, &[&[weights.as_str()], more].concat());
+            let generates = config.embedding_augmentation.is_some();
+            (config.teacher.space, generates, config.intra_class.weight)
+        };
+        assert_eq!(teaches("gradus", &[]), (TeacherSpace::MiddleMap, false, 0.5));
+        // Asked for, or the trunk stays as it is: generated samples come back, and the weight that goes with them.
+        let asked = "embedding-augmentation=class-covariance";
+        assert_eq!(teaches("gradus", &[asked]), (TeacherSpace::MiddleMap, true, 0.7));
+        let otherwise = teaches("gradus", &["teacher.space=features", "intra-class.weight=2"]);
+        assert_eq!(otherwise, (TeacherSpace::Features, false, 2.0));
+        let frozen = teaches("gradus", &["model.freeze-trunk=true"]);
+        assert_eq!(frozen, (TeacherSpace::Embedding, true, 0.7));
+        assert!(teaches("proxy-anchor", &[asked]).1);
+        let from_scratch = resolved("gradus", &[]);
+        assert_eq!(from_scratch.teacher.space, TeacherSpace::Thumbnail);
+        assert!(from_scratch.embedding_augmentation.is_some());
     }
 
     #[test]

@@ -399,8 +399,12 @@ pub enum TeacherSpace {
     /// features forget.
     Map,
     /// What the trunk has three quarters of its blocks up, averaged over places and centred on the batch: it tells pose and form
-    /// better than the last map does. The default where the trunk is pretrained and trained on.
+    /// better than the last map does.
     Middle,
+    /// What the trunk has at the end of its last stage but one (transformers: three quarters of their blocks up) at 4 x 4
+    /// positions, centred on the batch: pose and place of early layers, still in parts. The default where the trunk is pretrained
+    /// and trained on.
+    MiddleMap,
     /// No network at all: colours at 8 x 8 places and edges at 4 x 4. For networks that start from random weights, which know
     /// nothing yet that could be kept.
     Thumbnail,
@@ -547,6 +551,7 @@ impl Config {
         let sees_images = match self.teacher.space {
             TeacherSpace::Map => Some("map"),
             TeacherSpace::Middle => Some("middle"),
+            TeacherSpace::MiddleMap => Some("middle-map"),
             TeacherSpace::Thumbnail => Some("thumbnail"),
             TeacherSpace::Embedding | TeacherSpace::Features => None,
         };

@@ -341,17 +341,40 @@ impl Embedder {
     /// Images `[batch, 3, height, width]` → `[batch, channels * positions]`.
     #[must_use]
     pub fn spatial_features(&self, images: Tensor<4>, grid: usize) -> Tensor<2> {
-        let map = self
-            .present_trunk()
-            .valid()
-            .forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate);
-        let [_, _, height, width] = map.dims();
-        let map = if height > grid || width > grid {
-            adaptive_avg_pool2d(map, [height.min(grid), width.min(grid)])
-        } else {
-            map
-        };
-        map.flatten(1, 3)
+        let trunk = self.present_trunk().valid();
+        on_grid(
+            trunk.forward(images.without_autodiff(), 0..self.blocks(), Mode::Evaluate),
+            grid,
+        )
+    }
+
+    /// The same after so many blocks, fewer than all.
+    ///
+    /// # Shapes
+    /// Images `[batch, 3, height, width]` → `[batch, channels * positions]`.
+    pub(crate) fn spatial_features_between(&self, images: Tensor<4>, blocks: usize, grid: usize) -> Tensor<2> {
+        let trunk = self.present_trunk().valid();
+        let between = trunk.forward(images.without_autodiff(), 0..blocks, Mode::Evaluate);
+        on_grid(trunk.backbone().map_of_places(between), grid)
+    }
+
+    /// The number of blocks up to the end of the last stage but one, for images such as these: up to the last map that is clearly
+    /// larger than that of the end (halved and rounded up, 3 become 2). Without stages, the [middle](Self::middle_block).
+    pub(crate) fn last_stage_but_one(&self, images: Tensor<4>) -> usize {
+        let trunk = self.present_trunk().valid();
+        if !trunk.backbone().has_stages() {
+            return self.middle_block();
+        }
+        let mut map = images.without_autodiff();
+        let mut sides = Vec::with_capacity(self.blocks());
+        for block in 0..self.blocks() {
+            map = trunk.forward(map, block..block + 1, Mode::Evaluate);
+            let [_, _, height, width] = map.dims();
+            sides.push(height.max(width));
+        }
+        let end = sides.last().copied().unwrap_or_default();
+        let larger = sides.iter().rposition(|&side| 2 * side >= 3 * end);
+        larger.map_or_else(|| self.middle_block(), |block| block + 1)
     }
 
     /// What the trunk has three quarters of its blocks up, averaged over its places, in evaluation mode: more of pose and form
@@ -561,4 +584,14 @@ impl Embedder {
             .block_of(name)
             .is_some_and(|block| block < self.frozen_blocks)
     }
+}
+/// A map averaged to at most `grid` x `grid` positions, flattened.
+fn on_grid(map: Tensor<4>, grid: usize) -> Tensor<2> {
+    let [_, _, height, width] = map.dims();
+    let map = if height > grid || width > grid {
+        adaptive_avg_pool2d(map, [height.min(grid), width.min(grid)])
+    } else {
+        map
+    };
+    map.flatten(1, 3)
 }

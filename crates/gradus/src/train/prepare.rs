@@ -56,7 +56,13 @@ fn is_embedded(config: &DataConfig) -> bool {
 /// If nothing usable lies there.
 pub fn read(config: &DataConfig) -> Result<Dataset, TrainError> {
     if is_embedded(config) {
-        return Ok(flora::generate(&config.flora)?);
+        let mut dataset = flora::generate(&config.flora)?;
+        if Path::new(EMBEDDED).exists() {
+            dataset.notes.push(format!(
+                "data.path = \"{EMBEDDED}\" means the embedded plants; what is here under that name would be ./{EMBEDDED}"
+            ));
+        }
+        return Ok(dataset);
     }
     if let Some(labels) = &config.labels {
         if config.layout.is_some_and(|layout| layout != Layout::Embeddings) || !config.with.is_empty() {
@@ -77,12 +83,6 @@ impl PreparedData {
     /// # Errors
     /// If the data cannot be read or used, or too many images are broken.
     pub fn new(config: &Config, observer: &mut dyn Observer) -> Result<Self, TrainError> {
-        if is_embedded(&config.data) && Path::new(EMBEDDED).exists() {
-            let message = format!(
-                "data.path = \"{EMBEDDED}\" means the embedded plants; what is here under that name would be ./{EMBEDDED}"
-            );
-            observer.on(&Event::Warning { message });
-        }
         Self::from_dataset(read(&config.data)?, config, observer)
     }
 

@@ -1,5 +1,7 @@
 //! Who orders the members of a class: a network that is not the one being trained.
 
+use std::sync::OnceLock;
+
 use super::average;
 use crate::config::{TeacherConfig, TeacherKind, TeacherSpace};
 use crate::models::{Embedder, Mode};
@@ -22,6 +24,8 @@ pub struct Teacher {
     network: Embedder,
     space: TeacherSpace,
     moving: Option<f64>,
+    /// Blocks up to the map of [`TeacherSpace::MiddleMap`], once the first images told.
+    middle_map: OnceLock<usize>,
     /// Mean and deviation the student's images were normalised with, and those this network wants, where they differ.
     renormalise: Option<Renormalise>,
 }
@@ -66,6 +70,7 @@ impl Teacher {
             network: network.valid(),
             space,
             moving,
+            middle_map: OnceLock::new(),
             renormalise,
         }
     }
@@ -103,6 +108,13 @@ impl Teacher {
         match self.space {
             TeacherSpace::Map => return centred(self.network.spatial_features(images, MAP_GRID)),
             TeacherSpace::Middle => return centred(normalize(self.network.middle_features(images))),
+            TeacherSpace::MiddleMap => {
+                let blocks = *self
+                    .middle_map
+                    .get_or_init(|| self.network.last_stage_but_one(images.clone().narrow(0, 0, 1)));
+                let map = self.network.spatial_features_between(images, blocks, MAP_GRID);
+                return centred(normalize(map));
+            }
             TeacherSpace::Embedding | TeacherSpace::Features | TeacherSpace::Thumbnail => {}
         }
         self.judge(self.network.features(images, Mode::Evaluate))
@@ -114,7 +126,11 @@ impl Teacher {
         let features = features.without_autodiff();
         match self.space {
             TeacherSpace::Embedding => self.network.head(features),
-            TeacherSpace::Features | TeacherSpace::Map | TeacherSpace::Middle | TeacherSpace::Thumbnail => features,
+            TeacherSpace::Features
+            | TeacherSpace::Map
+            | TeacherSpace::Middle
+            | TeacherSpace::MiddleMap
+            | TeacherSpace::Thumbnail => features,
         }
     }
 
@@ -235,6 +251,71 @@ mod tests {
                 largest = largest.max(half.abs());
             }
             assert!(largest > 1e-3, "{backbone} cannot tell the images apart: {largest}");
+        }
+    }
+
+    #[test]
+    fn the_map_of_the_last_stage_but_one_says_what_is_where() {
+        let device = Device::default();
+        let config = TeacherConfig {
+            space: TeacherSpace::MiddleMap,
+            ..TeacherConfig::default()
+        };
+        // Blocks run, places at the start that are none (the class token), and where the channels of what comes out of them lie.
+        for (backbone, blocks, width, skipped, channels_last) in
+            [("conv4", 3, 64, 0, false), ("vit-s16", 10, 384, 1, true)]
+        {
+            let model = ModelConfig {
+                backbone: BackboneConfig::by_name(backbone).unwrap(),
+                ..ModelConfig::default()
+            };
+            let network = model.init(1, &device).unwrap();
+            let images = two_images(32, &device);
+            let teacher = Teacher::new(&network, &config, None);
+            let rows = teacher.see(images.clone());
+            let again = teacher.see(images.clone()).try_into_vec_as::<f32>().unwrap();
+
+            let between = network.trunk().unwrap().forward(images, 0..blocks, Mode::Evaluate);
+            let between: Vec<f32> = between.try_into_vec_as::<f32>().unwrap();
+            let all = between.len() / 2 / width;
+            let places = all - skipped;
+            assert_eq!(rows.dims(), [2, width * places]);
+            let rows = rows.try_into_vec_as::<f32>().unwrap();
+            assert_eq!(rows, again);
+            let map = |image: usize| -> Vec<f64> {
+                let map = &between[image * width * all..][..width * all];
+                let values = (0..width * places).map(|at| {
+                    let (channel, place) = (at / places, at % places + skipped);
+                    f64::from(match channels_last {
+                        true => map[place * width + channel],
+                        false => map[channel * all + place],
+                    })
+                });
+                let values: Vec<f64> = values.collect();
+                let norm = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+                values.iter().map(|value| value / norm).collect()
+            };
+            let (first, second) = (map(0), map(1));
+            let mut largest = 0.0_f64;
+            for at in 0..width * places {
+                let half = (first[at] - second[at]) / 2.0;
+                assert!(
+                    (f64::from(rows[at]) - half).abs() < 1e-5,
+                    "{backbone}, number {at}: {} {half}",
+                    rows[at]
+                );
+                largest = largest.max(half.abs());
+            }
+            assert!(largest > 1e-3, "{backbone} cannot tell the images apart: {largest}");
+        }
+        // 14 of 19 blocks of MobileNetV2 halve the image four times, whether the sides divide or not.
+        let model = ModelConfig {
+            backbone: BackboneConfig::by_name("mobilenet-v2").unwrap(),
+            ..ModelConfig::default()
+        };
+        let network = model.init(1, &device).unwrap();
+        for side in [48, 64, 96, 112] {
+            assert_eq!(network.last_stage_but_one(two_images(side, &device)), 14, "{side} px");
         }
     }
 

@@ -29,6 +29,9 @@ const FACTORS: &str = "factors.csv";
 /// Manifests of these names are taken first when a folder holds several.
 const PREFERRED: [&str; 4] = [FACTORS, "manifest.csv", "labels.csv", "dataset.csv"];
 
+/// The period of a factor in degrees that states none.
+const FULL_TURN: f32 = 360.0;
+
 impl LayoutReader for Csv {
     fn layout(&self) -> Layout {
         Layout::Csv
@@ -153,6 +156,8 @@ struct FactorColumn {
     factor: Factor,
     /// Named `factor.…`, so anything but a number is an error.
     certain: bool,
+    /// The period was not written but taken from the unit in the name.
+    assumed: bool,
     values: Vec<f32>,
     /// The first cell that is no number: its line and content.
     wrong: Option<(u64, String)>,
@@ -301,7 +306,7 @@ fn factor_columns(
             continue;
         }
         let name = named.unwrap_or(cell);
-        let (name, period) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+        let (name, written) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
             Some((name, period)) => match period.trim().parse::<f32>().ok().filter(|p| p.is_finite() && *p > 0.0) {
                 Some(period) => (name.trim(), Some(period)),
                 None => {
@@ -311,7 +316,7 @@ fn factor_columns(
                     return Err(malformed(path, problem));
                 }
             },
-            None => (name, name.ends_with("_deg").then_some(360.0)),
+            None => (name, None),
         };
         if name.is_empty() {
             return Err(malformed(
@@ -319,13 +324,15 @@ fn factor_columns(
                 format!("line 1: column {} is a factor without a name", column + 1),
             ));
         }
+        let assumed = written.is_none() && name.ends_with("_deg");
         found.push(FactorColumn {
             column,
             factor: Factor {
                 name: name.to_owned(),
-                period,
+                period: if assumed { Some(FULL_TURN) } else { written },
             },
             certain: named.is_some(),
+            assumed,
             values: Vec::new(),
             wrong: None,
         });
@@ -341,10 +348,14 @@ fn settle(
     notes: &mut Vec<String>,
 ) -> Result<Vec<FactorColumn>, DataError> {
     let mut kept = Vec::new();
-    for factor in factors {
+    for mut factor in factors {
         match &factor.wrong {
             None => {
                 debug_assert_eq!(factor.values.len(), rows);
+                if factor.assumed && spread(&factor.values) <= FULL_TURN / 2.0 {
+                    // No pair is nearer the other way round: an angle from a range (a tilt), whose ends are the farthest there is.
+                    factor.factor.period = None;
+                }
                 kept.push(factor);
             }
             Some((line, text)) if factor.certain || !factor.values.is_empty() => {
@@ -359,6 +370,12 @@ fn settle(
         }
     }
     Ok(kept)
+}
+
+/// From the smallest value to the largest one.
+fn spread(values: &[f32]) -> f32 {
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    largest - values.iter().copied().fold(f32::INFINITY, f32::min)
 }
 
 /// The part of a row from the columns split, is_query and is_gallery.

@@ -321,7 +321,8 @@ fn factors_of_a_generated_folder() {
     let folder = tree(&[
         (
             "factors.csv",
-            "path,class,rotation_deg,petal_deg[60],growth,background\na/1.png,a,350,12.5,0.25,sky\nb/1.png,b,10,3,0.5,soil\n",
+            "path,class,rotation_deg,petal_deg[60],growth,background,tilt_deg,turn_deg[360]\n\
+             a/1.png,a,350,12.5,0.25,sky,0,0\nb/1.png,b,10,3,0.5,soil,70,70\n",
         ),
         ("a/1.png", "*"),
         ("b/1.png", "*"),
@@ -337,10 +338,13 @@ fn factors_of_a_generated_folder() {
         [
             ("rotation_deg", Some(360.0)),
             ("petal_deg", Some(60.0)),
-            ("growth", None)
+            ("growth", None),
+            // Within half a turn nothing closes, unless the header says so.
+            ("tilt_deg", None),
+            ("turn_deg", Some(360.0)),
         ]
     );
-    assert_eq!(dataset.items[0].factors, [350.0, 12.5, 0.25]);
+    assert_eq!(dataset.items[0].factors, [350.0, 12.5, 0.25, 0.0, 0.0]);
     assert!(dataset.notes[0].contains("`background`"), "{:?}", dataset.notes);
     assert_eq!(inspect(&dataset, None).images_present, 2);
     let flora = read(folder.path(), Some(Layout::Flora)).unwrap();

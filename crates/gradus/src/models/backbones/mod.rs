@@ -398,6 +398,16 @@ pub trait Backbone {
         places.mean_dim(2).reshape([batch, channels])
     }
 
+    /// Whether the network halves its map from stage to stage; transformers keep one grid.
+    fn has_stages(&self) -> bool {
+        true
+    }
+
+    /// What goes from one block to the next, as a map of places `[batch, channels, height, width]`.
+    fn map_of_places(&self, between: Tensor<4>) -> Tensor<4> {
+        between
+    }
+
     /// What the network does to features after its map was pooled, `[rows, channels]` to the same.
     fn after_pooling(&self, pooled: Tensor<2>) -> Tensor<2> {
         pooled

@@ -262,10 +262,15 @@ impl VisionTransformer {
         };
         // Rows are normalised each for itself: those that nobody looks at are not.
         let kept_tokens = self.norm.forward(tokens.narrow(2, first, kept));
-        let side = kept.isqrt();
-        let grid = if side * side == kept { [side; 2] } else { [1, kept] };
+        let grid = grid_of(kept);
         kept_tokens.swap_dims(2, 3).reshape([batch, width, grid[0], grid[1]])
     }
+}
+
+/// Height and width of so many places: a square, where they make one.
+fn grid_of(places: usize) -> [usize; 2] {
+    let side = places.isqrt();
+    if side * side == places { [side; 2] } else { [1, places] }
 }
 
 impl Backbone for VisionTransformer {
@@ -293,6 +298,18 @@ impl Backbone for VisionTransformer {
     fn average_of_places(&self, tokens: Tensor<4>) -> Tensor<2> {
         let [batch, _, _, width] = tokens.dims();
         tokens.mean_dim(2).reshape([batch, width])
+    }
+
+    fn has_stages(&self) -> bool {
+        false
+    }
+
+    // The class token, which has no place, comes first.
+    fn map_of_places(&self, tokens: Tensor<4>) -> Tensor<4> {
+        let [batch, _, count, width] = tokens.dims();
+        let [height, wide] = grid_of(count - 1);
+        let patches = tokens.narrow(2, 1, count - 1);
+        patches.swap_dims(2, 3).reshape([batch, width, height, wide])
     }
 
     fn graph(&self, graph: &mut Graph, images: Value) -> Value {
