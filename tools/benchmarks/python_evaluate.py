@@ -2,8 +2,8 @@
 
     python tools/benchmarks/python_evaluate.py [--rows 10000] [--dim 512] [--classes 100 500 1000] [--repeats 5]
 
-Prints the versions, the largest difference of the three numbers both know and the ratio of the median times; a second passes
-before each call. Ends with an error where they differ by more than 1e-6.
+Prints the versions, the largest difference of the three numbers both know and the ratio of the median times. Ends with an error
+where they differ by more than 1e-6.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ NAMES = {"precision_at_1": "recall@1", "r_precision": "r_precision", "mean_avera
 
 
 def timed(call):
-    # OpenMP's threads wait for more work at full speed for a while and would take a core from whoever comes next.
-    time.sleep(1.0)
     begin = time.perf_counter()
     result = call()
     return time.perf_counter() - begin, result
