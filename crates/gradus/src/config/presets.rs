@@ -25,7 +25,7 @@ pub struct Preset {
 pub const ALL: &[Preset] = &[
     Preset {
         name: "gradus",
-        about: "Proxy-Anchor on real and generated members of each class, the real ones held to the order of the untouched pretrained network",
+        about: "Proxy-Anchor on real members of each class, held to the order of the untouched pretrained network, and, unless that is trained on, on generated ones",
         intra_class: IntraClassConfig::members,
         augmentation: Some("class-covariance"),
         // A wide head that is not ranked learns classes undisturbed and teaches the embedding, which then keeps as much order
