@@ -68,11 +68,13 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
 fn besides(layers: Overlay, assignments: &[&str]) -> Overlay {
     let mut more = layers.clone();
     for assignment in assignments {
-        let key = assignment.split('=').next().unwrap_or_default();
+        let (key, value) = assignment.split_once('=').unwrap_or_default();
         let mut keys = key.split('.');
-        let (section, name) = (keys.next().unwrap_or_default(), keys.next().unwrap_or_default());
-        let taken =
-            names_a_variant(section) && layers.asks_for(section) && !layers.asks_for(&format!("{section}.{name}"));
+        // A section without more names its variant by the value.
+        let (section, variant) = (keys.next().unwrap_or_default(), keys.next().unwrap_or(value));
+        let same = layers.asks_for(&format!("{section}.{variant}"))
+            || layers.get(section).and_then(Value::as_str) == Some(variant);
+        let taken = names_a_variant(section) && layers.asks_for(section) && !same;
         let put = layers.asks_for(key) || more.set(assignment).is_ok();
         if taken || !put {
             return layers;
@@ -137,6 +139,10 @@ mod tests {
             (config.teacher.space, generates, config.intra_class.weight)
         };
         assert_eq!(teaches("gradus", &[]), (TeacherSpace::MiddleMap, false, 0.5));
+        assert_eq!(
+            teaches("gradus", &["embedding-augmentation=none"]),
+            teaches("gradus", &[])
+        );
         // Asked for, or the trunk stays as it is: generated samples come back, and the weight that goes with them.
         let asked = "embedding-augmentation=class-covariance";
         assert_eq!(teaches("gradus", &[asked]), (TeacherSpace::MiddleMap, true, 0.7));

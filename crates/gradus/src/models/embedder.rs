@@ -585,6 +585,7 @@ impl Embedder {
             .is_some_and(|block| block < self.frozen_blocks)
     }
 }
+
 /// A map averaged to at most `grid` x `grid` positions, flattened.
 fn on_grid(map: Tensor<4>, grid: usize) -> Tensor<2> {
     let [_, _, height, width] = map.dims();
