@@ -5,8 +5,8 @@
     python3 studies/teacher_order.py flora --classes 31-60 [--trunk mobilenet_v2_1.0_imagenet.safetensors]
 
 Prints, for each teacher, the rank correlation of its distances (cosine) with those of every known factor inside a class (mean over queries) and
-their mean: what gradus calls `order_preservation`. `thumbnail` is the teacher of a network that starts from random weights, made of `colours`
-and `edges` (crates/gradus/src/train/teacher.rs); with --trunk (torchvision 0.21) also what MobileNetV2 has after each of its blocks, averaged over
+their mean: what gradus calls `order_preservation`. `thumbnail` is the teacher of a network that starts from random weights, made of `colours`,
+`edges` and `sides` of light, colour and edges (crates/gradus/src/train/thumbnail.rs); with --trunk (torchvision 0.21) also what MobileNetV2 has after each of its blocks, averaged over
 places and at 4 x 4 places. Python 3.11, numpy 2, scipy 1.14, Pillow 11, torch 2.6.
 """
 
@@ -76,6 +76,26 @@ def edges(pixels):
     return unit(places - places.mean(0))
 
 
+def steepness(pixels):
+    grey = pixels.mean(1, keepdim=True)
+    across = grey[:, :, 1:-1, 2:] - grey[:, :, 1:-1, :-2]
+    down = grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1]
+    return (across**2 + down**2).sqrt().sqrt()
+
+
+def sides(maps, rings=8):
+    *_, channels, height, width = maps.shape
+    down, across = numpy.meshgrid(*((2 * numpy.arange(n) + 1) / n - 1 for n in (height, width)), indexing="ij")
+    away = numpy.hypot(across, down) * rings - numpy.arange(rings)[:, None, None] - 0.5
+    weights = (1 - abs(away)).clip(0)
+    weights[0][away[0] < 0] = 1
+    weights /= weights.sum((1, 2), keepdims=True)
+    waves = weights * numpy.exp(1j * numpy.arctan2(down, across))
+    sums = numpy.einsum("ncyx,ryx->ncr", maps.numpy().astype(float), waves)
+    sums = (sums / abs(sums).clip(1e-3)).reshape(len(maps), -1)
+    return unit(numpy.concatenate([sums.real, sums.imag], 1))
+
+
 def trunk_features(pixels, weights):
     from safetensors.torch import load_file
     from torchvision.models import mobilenet_v2
@@ -101,7 +121,11 @@ def main():
     first, last = (int(end) for end in arguments.classes.split("-"))
     pixels, labels, values, factors = read(arguments.folder, first, last)
     c, e = colours(pixels), edges(pixels)
-    teachers = [("colours", c), ("edges", e), ("thumbnail", numpy.concatenate([c, e], 1))]
+    shares = pixels[:, :2] / (pixels.sum(1, keepdim=True) + 0.15)
+    parts = {"light": pixels, "colour": shares, "edges": steepness(pixels)}
+    parts = {f"sides of {name}": sides(maps) for name, maps in parts.items()}
+    teachers = [("colours", c), ("edges", e), ("both", numpy.concatenate([c, e], 1)), *parts.items()]
+    teachers.append(("thumbnail", numpy.concatenate([c, e, *parts.values()], 1)))
     if arguments.trunk:
         teachers += trunk_features(pixels, arguments.trunk)
     print("| teacher | order | " + " | ".join(name for name, _ in factors) + " |")

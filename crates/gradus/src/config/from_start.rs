@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn from_random_weights_the_method_gets_a_wide_head_and_more_weight() {
         let with_head = |weight: f64| (weight, "s2sd [512]".to_owned());
-        assert_eq!(method("gradus", &[]), with_head(1.0));
-        assert_eq!(method("gradus", &["intra-class.weight=1.5"]), with_head(1.5));
+        assert_eq!(method("gradus", &[]), with_head(1.5));
+        assert_eq!(method("gradus", &["intra-class.weight=2.5"]), with_head(2.5));
         let wider = method("gradus", &["auxiliary-loss.s2sd.widths=[64, 96]"]);
-        assert_eq!(wider, (1.0, "s2sd [64,96]".to_owned()));
+        assert_eq!(wider, (1.5, "s2sd [64,96]".to_owned()));
         // Their settings were chosen together: without the head, the weight that needs none.
         let without = |name: &str| (0.7, name.to_owned());
         assert_eq!(method("gradus", &["auxiliary-loss=none"]), without("none"));

@@ -30,7 +30,7 @@ pub const ALL: &[Preset] = &[
         augmentation: Some("class-covariance"),
         // A wide head that is not ranked learns classes undisturbed and teaches the embedding, which then keeps as much order
         // for less recall (docs/results.md). On a frozen trunk and a pretrained one it moves along the same line, so not there.
-        from_random_weights: &["auxiliary-loss.s2sd.widths=[512]", "intra-class.weight=1"],
+        from_random_weights: &["auxiliary-loss.s2sd.widths=[512]", "intra-class.weight=1.5"],
         // Where the trunk itself learns, samples generated along the directions in which classes vary make it forget these
         // directions: pose, on COIL-100 (docs/results.md). Without them, less weight costs less recall.
         with_trained_trunk: &["embedding-augmentation=none", "intra-class.weight=0.5"],

@@ -405,8 +405,8 @@ pub enum TeacherSpace {
     /// positions, centred on the batch: pose and place of early layers, still in parts. The default where the trunk is pretrained
     /// and trained on.
     MiddleMap,
-    /// No network at all: colours at 8 x 8 places and edges at 4 x 4. For networks that start from random weights, which know
-    /// nothing yet that could be kept.
+    /// No network at all: colours at 8 x 8 places, edges at 4 x 4, and to which side of each of 8 rings around the middle light,
+    /// colour and edges lie. For networks that start from random weights, which know nothing yet that could be kept.
     Thumbnail,
 }
 

@@ -23,6 +23,7 @@ pub mod start;
 pub mod step;
 pub mod teacher;
 pub mod tensorboard;
+mod thumbnail;
 pub mod trained;
 pub mod trainer;
 

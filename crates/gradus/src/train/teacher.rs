@@ -3,20 +3,14 @@
 use std::sync::OnceLock;
 
 use super::average;
+use super::thumbnail::thumbnails;
 use crate::config::{TeacherConfig, TeacherKind, TeacherSpace};
 use crate::models::{Embedder, Mode};
 use crate::numerics::normalize;
-use crate::tensor::{Module, Tensor, TensorData, adaptive_avg_pool2d};
+use crate::tensor::{Module, Tensor, TensorData};
 
 /// Positions along each side of the map that orders members.
 const MAP_GRID: usize = 4;
-
-/// Pixels along each side of the thumbnail that orders members.
-const THUMBNAIL: usize = 8;
-
-/// Places along each side at which edges are counted, and directions they are told apart by.
-const EDGE_GRID: usize = 4;
-const EDGE_DIRECTIONS: usize = 8;
 
 /// A network outside autodiff whose similarities give the order.
 #[derive(Debug)]
@@ -26,9 +20,12 @@ pub struct Teacher {
     moving: Option<f64>,
     /// Blocks up to the map of [`TeacherSpace::MiddleMap`], once the first images told.
     middle_map: OnceLock<usize>,
-    /// Mean and deviation the student's images were normalised with, and those this network wants, where they differ.
+    /// Mean and deviation the student's images were normalised with, and those this teacher wants, where they differ.
     renormalise: Option<Renormalise>,
 }
+
+/// Mean and deviation of images whose values go from 0 to 1.
+pub const PLAIN: ([f32; 3], [f32; 3]) = ([0.0; 3], [1.0; 3]);
 
 /// How to bring images normalised for one network to the normalisation of another.
 #[derive(Debug, Clone, Copy)]
@@ -91,9 +88,6 @@ impl Teacher {
     #[must_use]
     pub fn see(&self, images: Tensor<4>) -> Tensor<2> {
         let images = images.without_autodiff();
-        if self.space == TeacherSpace::Thumbnail {
-            return thumbnails(images);
-        }
         let images = match self.renormalise {
             Some(Renormalise { factor, offset }) => {
                 let device = images.device();
@@ -106,6 +100,7 @@ impl Teacher {
         // What all images share would make every pair look alike.
         let centred = |rows: Tensor<2>| rows.clone() - rows.mean_dim(0);
         match self.space {
+            TeacherSpace::Thumbnail => return thumbnails(images),
             TeacherSpace::Map => return centred(self.network.spatial_features(images, MAP_GRID)),
             TeacherSpace::Middle => return centred(normalize(self.network.middle_features(images))),
             TeacherSpace::MiddleMap => {
@@ -115,7 +110,7 @@ impl Teacher {
                 let map = self.network.spatial_features_between(images, blocks, MAP_GRID);
                 return centred(normalize(map));
             }
-            TeacherSpace::Embedding | TeacherSpace::Features | TeacherSpace::Thumbnail => {}
+            TeacherSpace::Embedding | TeacherSpace::Features => {}
         }
         self.judge(self.network.features(images, Mode::Evaluate))
     }
@@ -145,51 +140,6 @@ impl Teacher {
             None => self,
         }
     }
-}
-
-/// What images look like without any network, in two halves of equal weight: colours (8 x 8 pixels, each channel without its
-/// mean over the image: what is bright where, not how bright) and edges (their strength in 8 directions at 4 x 4 places,
-/// without what all images of the batch share).
-///
-/// # Shapes
-/// `[batch, 3, height, width]` → `[batch, 320]` (fewer where images are smaller).
-fn thumbnails(images: Tensor<4>) -> Tensor<2> {
-    Tensor::cat(vec![normalize(colours(images.clone())), normalize(edges(images))], 1)
-}
-
-/// `[batch, 3, height, width]` → `[batch, 192]`.
-fn colours(images: Tensor<4>) -> Tensor<2> {
-    let [batch, channels, height, width] = images.dims();
-    let small = adaptive_avg_pool2d(images, [height.min(THUMBNAIL), width.min(THUMBNAIL)]);
-    let pixels: Tensor<3> = small.flatten(2, 3);
-    let mean = pixels.clone().mean_dim(2);
-    let [_, _, positions] = pixels.dims();
-    (pixels - mean).reshape([batch, channels * positions])
-}
-
-/// `[batch, 3, height, width]` → `[batch, 128]`.
-fn edges(images: Tensor<4>) -> Tensor<2> {
-    let [batch, _, height, width] = images.dims();
-    let grey: Tensor<4> = images.mean_dim(1); // [batch, 1, height, width]
-    let window = |top: usize, left: usize| {
-        let (rows, columns) = (height.saturating_sub(2), width.saturating_sub(2));
-        grey.clone()
-            .slice([0..batch, 0..1, top..top + rows, left..left + columns])
-    };
-    if height < 3 || width < 3 {
-        return Tensor::zeros([batch, 1], &grey.device());
-    }
-    let (across, down) = (window(1, 2) - window(1, 0), window(2, 1) - window(0, 1));
-    let directions = (0..EDGE_DIRECTIONS).map(|direction| {
-        let angle = std::f64::consts::TAU * direction as f64 / EDGE_DIRECTIONS as f64;
-        let slope = across.clone().mul_scalar(angle.cos()) + down.clone().mul_scalar(angle.sin());
-        slope.clamp_min(0.0)
-    });
-    let strength = Tensor::cat(directions.collect(), 1); // [batch, 8, height - 2, width - 2]
-    let places = adaptive_avg_pool2d(strength, [(height - 2).min(EDGE_GRID), (width - 2).min(EDGE_GRID)]);
-    // The root keeps one strong edge from hiding all others.
-    let rows: Tensor<2> = places.sqrt().flatten(1, 3);
-    rows.clone() - rows.mean_dim(0)
 }
 
 #[cfg(test)]
@@ -317,71 +267,5 @@ mod tests {
         for side in [48, 64, 96, 112] {
             assert_eq!(network.last_stage_but_one(two_images(side, &device)), 14, "{side} px");
         }
-    }
-
-    #[test]
-    fn colours_average_and_forget_how_bright_an_image_is() {
-        let device = Device::default();
-        let edge = 16;
-        let image: Vec<f32> = (0..3 * edge * edge).map(|value| (value % 37) as f32).collect();
-        let brighter: Vec<f32> = image.iter().map(|value| value + 5.0).collect();
-        let both = [image.clone(), brighter].concat();
-        let rows = colours(Tensor::from_data(TensorData::new(both, [2, 3, edge, edge]), &device));
-        assert_eq!(rows.dims(), [2, 3 * THUMBNAIL * THUMBNAIL]);
-        let rows = rows.try_into_vec_as::<f32>().unwrap();
-        let (first, second) = rows.split_at(192);
-        let pixel = |channel: usize, y: usize, x: usize| image[channel * edge * edge + y * edge + x];
-        for channel in 0..3 {
-            let mean = (0..edge * edge)
-                .map(|at| pixel(channel, at / edge, at % edge))
-                .sum::<f32>()
-                / 256.0;
-            for place in 0..64 {
-                let (y, x) = (place / 8 * 2, place % 8 * 2);
-                let block = pixel(channel, y, x)
-                    + pixel(channel, y, x + 1)
-                    + pixel(channel, y + 1, x)
-                    + pixel(channel, y + 1, x + 1);
-                let found = first[channel * 64 + place];
-                assert!(
-                    (found - (block / 4.0 - mean)).abs() < 1e-4,
-                    "{channel} {place}: {found}"
-                );
-            }
-        }
-        assert!(first.iter().zip(second).all(|(a, b)| (a - b).abs() < 1e-4));
-    }
-
-    #[test]
-    fn edges_tell_directions_apart() {
-        let device = Device::default();
-        let edge = 16;
-        // Brighter to the right, and brighter downwards: the only difference is the direction.
-        let ramp = |along: fn(usize) -> usize| (0..3 * edge * edge).map(move |at| along(at % (edge * edge)) as f32);
-        let images: Vec<f32> = ramp(|at| at % 16).chain(ramp(|at| at / 16)).collect();
-        let rows = edges(Tensor::from_data(
-            TensorData::new(images.clone(), [2, 3, edge, edge]),
-            &device,
-        ));
-        assert_eq!(rows.dims(), [2, EDGE_DIRECTIONS * EDGE_GRID * EDGE_GRID]);
-        let rows = rows.try_into_vec_as::<f32>().unwrap();
-        for direction in 0..EDGE_DIRECTIONS {
-            let angle = std::f32::consts::TAU * direction as f32 / 8.0;
-            let strength = |slope: f32| (2.0 * slope).max(0.0).sqrt();
-            let half = (strength(angle.cos()) - strength(angle.sin())) / 2.0;
-            for place in 0..16 {
-                let (right, down) = (rows[direction * 16 + place], rows[128 + direction * 16 + place]);
-                assert!(
-                    (right - half).abs() < 1e-3 && (down + half).abs() < 1e-3,
-                    "{direction}: {right} {down} {half}"
-                );
-            }
-        }
-        let both = thumbnails(Tensor::from_data(TensorData::new(images, [2, 3, edge, edge]), &device));
-        assert_eq!(both.dims(), [2, 320]);
-        let plain = thumbnails(Tensor::zeros([2, 3, 2, 2], &device))
-            .try_into_vec_as::<f32>()
-            .unwrap();
-        assert!(plain.iter().all(|value| *value == 0.0));
     }
 }

@@ -24,10 +24,10 @@ use super::optimizer::Optimizer;
 use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
 use super::step::{self, Pending, Rates};
-use super::teacher::{Renormalise, Teacher};
+use super::teacher::{PLAIN, Renormalise, Teacher};
 use super::{average, collapse, start};
 use crate::auxiliary_losses::{AuxiliaryModule, AuxiliaryShape};
-use crate::config::{Config, ProxyStart, TeacherKind};
+use crate::config::{Config, ProxyStart, TeacherKind, TeacherSpace};
 use crate::intra_class::{ClassStatistics, MembersSpace};
 use crate::losses::Support;
 use crate::models::backbones::Trunk;
@@ -257,12 +257,12 @@ impl<'a> Trainer<'a> {
 
     fn new_teacher(&self, network: &Embedder) -> Teacher {
         let transform = &self.config.transform;
-        let renormalise = match self.config.teacher.kind {
-            TeacherKind::Network => {
-                Renormalise::between((transform.mean, transform.std), network.expected_normalisation())
-            }
-            TeacherKind::Frozen | TeacherKind::MovingAverage => None,
+        let wanted = match (self.config.teacher.space, self.config.teacher.kind) {
+            (TeacherSpace::Thumbnail, _) => Some(PLAIN),
+            (_, TeacherKind::Network) => Some(network.expected_normalisation()),
+            (_, TeacherKind::Frozen | TeacherKind::MovingAverage) => None,
         };
+        let renormalise = wanted.and_then(|wanted| Renormalise::between((transform.mean, transform.std), wanted));
         Teacher::new(network, &self.config.teacher, renormalise)
     }
 
