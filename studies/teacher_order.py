@@ -2,12 +2,13 @@
 """How well do teachers themselves order the plants of `flora`? The bound of what holding members to them can give.
 
     gradus data generate flora --out flora
-    python3 studies/teacher_order.py flora --classes 31-60 [--trunk mobilenet_v2_1.0_imagenet.safetensors]
+    python3 studies/teacher_order.py flora --classes 31-60 [--trunk mobilenet_v2_1.0_imagenet.safetensors] [--beside E.npy]
 
 Prints, for each teacher, the rank correlation of its distances (cosine) with those of every known factor inside a class (mean over queries) and
 their mean: what gradus calls `order_preservation`. `thumbnail` is the teacher of a network that starts from random weights, made of `colours`,
 `edges` and `sides` of light, colour and edges (crates/gradus/src/train/thumbnail.rs); with --trunk (torchvision 0.21) also what MobileNetV2 has after each of its blocks, averaged over
-places and at 4 x 4 places. Python 3.11, numpy 2, scipy 1.14, Pillow 11, torch 2.6.
+places and at 4 x 4 places; with --beside, the embeddings of these classes as `gradus embed` writes them, the thumbnail with a rising share of the
+similarity put beside them, and Recall@1: what can be had without training for it. Python 3.11, numpy 2, scipy 1.14, Pillow 11, torch 2.6.
 """
 
 import argparse
@@ -112,11 +113,18 @@ def trunk_features(pixels, weights):
                 yield f"MobileNetV2 block {number}, {name}", rows - rows.mean(0)
 
 
+def recall_at_1(rows, labels):
+    similarity = unit(rows) @ unit(rows).T
+    numpy.fill_diagonal(similarity, -2)
+    return (labels[similarity.argmax(1)] == labels).mean()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--classes", default="1-60")
     parser.add_argument("--trunk")
+    parser.add_argument("--beside", type=pathlib.Path)
     arguments = parser.parse_args()
     first, last = (int(end) for end in arguments.classes.split("-"))
     pixels, labels, values, factors = read(arguments.folder, first, last)
@@ -126,6 +134,11 @@ def main():
     parts = {f"sides of {name}": sides(maps) for name, maps in parts.items()}
     teachers = [("colours", c), ("edges", e), ("both", numpy.concatenate([c, e], 1)), *parts.items()]
     teachers.append(("thumbnail", numpy.concatenate([c, e, *parts.values()], 1)))
+    if arguments.beside:
+        embedded, rows = unit(numpy.load(arguments.beside).astype(float)), unit(teachers[-1][1] - teachers[-1][1].mean(0))
+        for share in (0, 0.02, 0.05, 0.1, 0.2):
+            both = numpy.concatenate([(1 - share) ** 0.5 * embedded, share**0.5 * rows], 1)
+            teachers.append((f"embedding, thumbnail {share:.0%}, Recall@1 {100 * recall_at_1(both, labels):.1f}", both))
     if arguments.trunk:
         teachers += trunk_features(pixels, arguments.trunk)
     print("| teacher | order | " + " | ".join(name for name, _ in factors) + " |")

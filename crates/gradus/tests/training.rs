@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gradus::config::{Config, Overlay};
+use gradus::core::EmbeddingSet;
 use gradus::core::random::{self, Rng};
 use gradus::intra_class::{IntraClassConfig, MembersSpace};
 use gradus::state::read_safetensors;
@@ -360,6 +361,120 @@ fn interruption_keeps_memory_miner_and_batches_by_embeddings() {
     stopped_and_resumed_equals_whole("proxy-anchor", &memory, &[(1, 2)]);
     let hard = ["sampler.tuples-to-weights.batch-size=12", "loss.triplet-margin={}"];
     stopped_and_resumed_equals_whole("proxy-anchor", &hard, &[(1, 2), (2, 1)]);
+}
+
+/// Vectors of all images of [`COMMON`], written to a file, and the settings that let them teach.
+fn vectors_teach(folder: &Path, name: &str, change: impl Fn(&mut EmbeddingSet)) -> [String; 3] {
+    let data = PreparedData::new(&config("gradus", &[]), &mut Silent).unwrap();
+    let mut random = random::stream(5, &[1]);
+    let mut set = EmbeddingSet {
+        dim: 3,
+        values: (0..3 * data.items.len())
+            .map(|_| random.random_range(-1.0..1.0))
+            .collect(),
+        labels: data.items.iter().map(|item| item.class).collect(),
+        ids: data.items.iter().map(|item| item.source.name()).collect(),
+    };
+    change(&mut set);
+    let path = folder.join(name);
+    gradus::core::embeddings::write(&set, &path).unwrap();
+    [
+        "teacher.space=embedding".to_owned(),
+        "teacher.kind=vectors".to_owned(),
+        format!("teacher.vectors={}", path.display()),
+    ]
+}
+
+#[test]
+fn vectors_in_a_file_order_members_whatever_they_share_and_an_interruption_keeps_them() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = |name: &str, change: &dyn Fn(&mut EmbeddingSet)| vectors_teach(home.path(), name, change);
+    let weights = |settings: &[String; 3]| train("gradus", &settings.each_ref().map(String::as_str)).weights;
+    let plain = settings("plain.npy", &|_| ());
+    let (first, again) = (weights(&plain), weights(&plain));
+    assert!(first == again);
+    let apart = |other: &[f32]| {
+        first
+            .iter()
+            .zip(other)
+            .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()))
+    };
+    let shifted = settings("shifted.parquet", &|set| {
+        set.values.iter_mut().for_each(|value| *value += 2.0)
+    });
+    let swapped = settings("swapped.npy", &|set| set.values.rotate_left(3));
+    // The same rows under the same names, in another order.
+    let reversed = settings("reversed.npy", &|set| {
+        set.values = set.values.chunks(3).rev().flatten().copied().collect();
+        set.labels.reverse();
+        set.ids.reverse();
+    });
+    assert!(weights(&reversed) == first);
+    let (shifted, swapped) = (apart(&weights(&shifted)), apart(&weights(&swapped)));
+    assert!(shifted < 0.2 * swapped, "{shifted} {swapped}");
+
+    let plain = plain.each_ref().map(String::as_str);
+    stopped_and_resumed_equals_whole("gradus", &plain, &[(1, 2)]);
+    // The run keeps what it needs of the file.
+    let (config, run) = (config("gradus", &plain), home.path().join("run"));
+    let data = PreparedData::new(&config, &mut Silent).unwrap();
+    let begun = trainer(&config, &data, &run);
+    drop(begun);
+    std::fs::remove_file(home.path().join("plain.npy")).unwrap();
+    let run = RunFolder::open(&run).unwrap();
+    Trainer::new(&config, &data, run, true, &mut Silent)
+        .unwrap()
+        .train(&mut Silent, &AtomicBool::new(false))
+        .unwrap();
+}
+
+#[test]
+fn vectors_that_do_not_belong_to_the_images_are_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let message = |settings: &[&str]| {
+        let config = config("gradus", settings);
+        let data = PreparedData::new(&config, &mut Silent).unwrap();
+        let run = RunFolder::create(&home.path().join("run")).unwrap();
+        let refused = Trainer::new(&config, &data, run, false, &mut Silent)
+            .unwrap_err()
+            .to_string();
+        std::fs::remove_dir_all(home.path().join("run")).unwrap();
+        refused
+    };
+    for (name, change, words) in [
+        (
+            "names.npy",
+            (|set| set.ids.iter_mut().for_each(|id| id.insert(0, '_'))) as fn(&mut EmbeddingSet),
+            ["training images have no vector", "_species_001/0001.png"],
+        ),
+        (
+            "twice.npy",
+            |set| set.ids[1] = set.ids[0].clone(),
+            ["two vectors", "species_001/0001.png"],
+        ),
+        ("nan.npy", |set| set.values[4] = f32::NAN, ["row 1", "not finite"]),
+    ] {
+        let settings = vectors_teach(home.path(), name, change);
+        let found = message(&settings.each_ref().map(String::as_str));
+        assert!(
+            words.iter().all(|word| found.contains(word)) && found.contains(name),
+            "{found}"
+        );
+    }
+    let lost = [
+        "teacher.space=embedding",
+        "teacher.kind=vectors",
+        "teacher.vectors=lost.npy",
+    ];
+    assert!(message(&lost).contains("lost.npy"));
+    refused("gradus", &["teacher.kind=vectors"], ["teacher.vectors", "gradus embed"]);
+    refused(
+        "gradus",
+        &["teacher.vectors=v.npy"],
+        ["teacher.vectors", "teacher.kind"],
+    );
+    let space = ["teacher.kind=vectors", "teacher.vectors=v.npy"];
+    refused("gradus", &space, ["teacher.space", "leave it out"]);
 }
 
 #[test]

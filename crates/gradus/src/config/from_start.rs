@@ -29,7 +29,7 @@ pub fn resolve_from_start(mut layers: Overlay) -> Result<Config, ConfigError> {
         match (&config.model.weights, config.teacher.kind) {
             (None, TeacherKind::Frozen | TeacherKind::MovingAverage) => layers.insert("teacher.space", "thumbnail"),
             (Some(_), TeacherKind::Frozen) => layers.insert("teacher.space", "middle-map"),
-            (Some(_), TeacherKind::MovingAverage) | (_, TeacherKind::Network) => {}
+            (Some(_), TeacherKind::MovingAverage) | (_, TeacherKind::Network | TeacherKind::Vectors) => {}
         }
     }
     if trains_trunk && let Ok(preset) = presets::find(&config.preset) {

@@ -1,6 +1,6 @@
 //! The sections of the configuration that belong to no other module, and the whole tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gradus_core::data::Layout;
 use gradus_core::data::flora::FloraConfig;
@@ -361,6 +361,39 @@ pub struct TeacherConfig {
     /// The other network, for kind `network`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<ModelConfig>,
+    /// The file of vectors, for kind `vectors`: `.npy` with its table of names, `.npz`, `.safetensors` or `.parquet`, as `gradus embed`
+    /// writes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<PathBuf>,
+}
+
+impl TeacherConfig {
+    /// Whether the settings fit each other.
+    fn validate(&self) -> Result<(), String> {
+        match (self.kind, &self.network, &self.vectors) {
+            (TeacherKind::Network, None, _) => Err(
+                "teacher.kind = \"network\" needs a section [teacher.network] with a backbone and weights".to_owned(),
+            ),
+            (TeacherKind::Vectors, _, None) => Err(
+                "teacher.kind = \"vectors\" needs teacher.vectors: a file of vectors and the names of their images, such as `gradus \
+                 embed` writes"
+                    .to_owned(),
+            ),
+            (TeacherKind::Vectors, _, Some(_)) if self.space != TeacherSpace::Embedding => Err(
+                "teacher.space chooses among the outputs of a network, but teacher.kind = \"vectors\" has none: leave it out".to_owned(),
+            ),
+            (kind, _, Some(_)) if kind != TeacherKind::Vectors => Err(
+                "teacher.vectors is read with teacher.kind = \"vectors\" alone: set that, or leave the file out".to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file of vectors that teaches, if one does.
+    #[must_use]
+    pub fn vectors_that_teach(&self) -> Option<&Path> {
+        self.vectors.as_deref().filter(|_| self.kind == TeacherKind::Vectors)
+    }
 }
 
 /// A decay per step in `[0, 1)`.
@@ -384,6 +417,8 @@ pub enum TeacherKind {
     MovingAverage,
     /// Another pretrained network, `[teacher.network]`.
     Network,
+    /// Vectors of the images in a file, `teacher.vectors`: of any model, or of anything else that is known of them.
+    Vectors,
 }
 
 /// Which output of the teacher orders members.
@@ -473,11 +508,7 @@ impl Config {
         }
         share("teacher.momentum", self.teacher.momentum.0)?;
         share("train.weight-average", self.train.weight_average)?;
-        if self.teacher.kind == TeacherKind::Network && self.teacher.network.is_none() {
-            return Err(
-                "teacher.kind = \"network\" needs a section [teacher.network] with a backbone and weights".to_owned(),
-            );
-        }
+        self.teacher.validate()?;
         if let Some(stopping) = &self.train.early_stopping {
             if self.data.validation <= 0.0 && self.data.validation_fold.is_none() {
                 return Err(

@@ -416,9 +416,9 @@ fn data_layer(entry: &DataEntry, root: &Path) -> Result<Overlay, String> {
     Ok(layers)
 }
 
-/// Lets relative paths of weights start at the root of the study.
+/// Lets relative paths of weights and of a teacher's vectors start at the root of the study.
 fn at_root(mut layers: Overlay, root: &Path) -> Overlay {
-    for key in ["model.weights", "teacher.network.weights"] {
+    for key in ["model.weights", "teacher.network.weights", "teacher.vectors"] {
         let path = layers
             .get(key)
             .and_then(toml::Value::as_str)

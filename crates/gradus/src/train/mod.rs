@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod start;
 pub mod step;
 pub mod teacher;
+mod teacher_vectors;
 pub mod tensorboard;
 mod thumbnail;
 pub mod trained;

@@ -1,6 +1,8 @@
 //! A whole run, from the configuration to the measured result.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -25,6 +27,7 @@ use super::prepare::PreparedData;
 use super::run_folder::RunFolder;
 use super::step::{self, Pending, Rates};
 use super::teacher::{PLAIN, Renormalise, Teacher};
+use super::teacher_vectors::TeacherVectors;
 use super::{average, collapse, start};
 use crate::auxiliary_losses::{AuxiliaryModule, AuxiliaryShape};
 use crate::config::{Config, ProxyStart, TeacherKind, TeacherSpace};
@@ -74,6 +77,8 @@ pub struct Trainer<'a> {
     /// The frozen trunk, out of the model while its stored features are trained on.
     trunk: Option<Trunk>,
     teacher: Option<Teacher>,
+    /// What orders members in the place of a teacher.
+    teacher_vectors: Option<TeacherVectors>,
     statistics: Option<ClassStatistics>,
     memory: Option<Memory>,
     way: Way,
@@ -166,6 +171,7 @@ impl<'a> Trainer<'a> {
             average: None,
             trunk: None,
             teacher: None,
+            teacher_vectors: None,
             statistics: config.class_statistics().map(ClassStatistics::new),
             memory: config.memory.clone().map(Memory::new),
             way,
@@ -225,7 +231,12 @@ impl<'a> Trainer<'a> {
                 }
             }
         }
-        if self.config.intra_class.needs_teacher() {
+        if let Some(path) = self.vectors_that_teach() {
+            let vectors = TeacherVectors::read(path, self.data)?;
+            write_safetensors(&self.run.teacher(), slice::from_ref(vectors.array()), &BTreeMap::new())
+                .map_err(|error| self.run.unwritable(&std::io::Error::other(error)))?;
+            self.teacher_vectors = Some(vectors);
+        } else if self.config.intra_class.needs_teacher() {
             let network = match (self.config.teacher.kind, &self.config.teacher.network) {
                 (TeacherKind::Network, Some(other)) => other.init(self.config.seed, &self.device)?,
                 _ => model.embedder.clone(),
@@ -255,12 +266,19 @@ impl<'a> Trainer<'a> {
         Ok(MetricModel { embedder, ..model })
     }
 
+    /// The file whose vectors order members in this run, if one does.
+    fn vectors_that_teach(&self) -> Option<&'a Path> {
+        let config: &'a Config = self.config;
+        let teaches = config.intra_class.needs_teacher();
+        config.teacher.vectors_that_teach().filter(|_| teaches)
+    }
+
     fn new_teacher(&self, network: &Embedder) -> Teacher {
         let transform = &self.config.transform;
         let wanted = match (self.config.teacher.space, self.config.teacher.kind) {
             (TeacherSpace::Thumbnail, _) => Some(PLAIN),
             (_, TeacherKind::Network) => Some(network.expected_normalisation()),
-            (_, TeacherKind::Frozen | TeacherKind::MovingAverage) => None,
+            (_, TeacherKind::Frozen | TeacherKind::MovingAverage | TeacherKind::Vectors) => None,
         };
         let renormalise = wanted.and_then(|wanted| Renormalise::between((transform.mean, transform.std), wanted));
         Teacher::new(network, &self.config.teacher, renormalise)
@@ -323,7 +341,15 @@ impl<'a> Trainer<'a> {
             let loaded = memory.load_arrays(&values);
             fits("memory", loaded)?;
         }
-        if self.config.intra_class.needs_teacher() {
+        if self.vectors_that_teach().is_some() {
+            let (values, _) = read_safetensors(&self.run.teacher()).map_err(TrainError::Folder)?;
+            let mut vectors = None;
+            fits(
+                "teacher",
+                TeacherVectors::from_arrays(values, self.data).map(|read| vectors = Some(read)),
+            )?;
+            self.teacher_vectors = vectors;
+        } else if self.config.intra_class.needs_teacher() {
             let values = match arrays.remove("teacher") {
                 Some(values) => values,
                 None => read_safetensors(&self.run.teacher()).map_err(TrainError::Folder)?.0,
@@ -504,7 +530,7 @@ impl<'a> Trainer<'a> {
         for (items, labels) in rest.iter().zip(labels) {
             let input = match &mut loader {
                 Some(loader) => match loader.next() {
-                    Some(batch) => self.input_of_images(batch?, items.len()),
+                    Some(batch) => self.input_of_images(batch?, items),
                     None => return Err(TrainError::Data("the loader ended before the epoch did".to_owned())),
                 },
                 None => match &frozen {
@@ -637,12 +663,20 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What the network and the teacher see of `items` images, all first views before all second ones.
-    fn input_of_images(&self, batch: HostBatch, items: usize) -> (Seen, Option<Tensor<2>>) {
+    /// What orders the members of a batch: vectors of the items, or what the teacher says when it sees them.
+    fn judged(&self, items: &[usize], see: impl FnOnce(&Teacher) -> Tensor<2>) -> Option<Tensor<2>> {
+        match &self.teacher_vectors {
+            Some(vectors) => Some(vectors.rows(items, &self.device)),
+            None => self.teacher.as_ref().map(see),
+        }
+    }
+
+    /// What the network and the teacher see of the images of `items`, all first views before all second ones.
+    fn input_of_images(&self, batch: HostBatch, items: &[usize]) -> (Seen, Option<Tensor<2>>) {
         let device = self.device.clone().autodiff();
         let (images, graded) = embed::to_device(batch, &device);
-        let first = || images.clone().narrow(0, 0, items);
-        let teacher = self.teacher.as_ref().map(|teacher| teacher.see(first()));
+        let first = || images.clone().narrow(0, 0, items.len());
+        let teacher = self.judged(items, |teacher| teacher.see(first()));
         let graded = graded.map(NetworkInput::Images);
         let rows = NetworkInput::Images(images);
         (Seen { rows, graded }, teacher)
@@ -662,7 +696,7 @@ impl<'a> Trainer<'a> {
         );
         let (features, graded) = frozen.training(items, self.views(), draw, &device)?;
         let first = || features.clone().narrow(0, 0, items.len());
-        let teacher = self.teacher.as_ref().map(|teacher| teacher.judge(first()));
+        let teacher = self.judged(items, |teacher| teacher.judge(first()));
         let rows = NetworkInput::Features(features.clone());
         let graded = graded.map(NetworkInput::Features);
         Ok((Seen { rows, graded }, teacher))
