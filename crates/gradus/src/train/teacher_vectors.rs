@@ -47,8 +47,8 @@ impl TeacherVectors {
         }
         if let (Some(first), Some(other)) = (missing.first(), found.first()) {
             return Err(refuse(format!(
-                "{} of {} training images have no vector in it, {first} among them (the first name it has is {}): embed the same --data \
-                 (`gradus embed --data`), which gives the same names",
+                "{} of {} training images have no vector in it, {first} among them (the first name it has is {}): embed the same folder, \
+                 written as in --data (`gradus embed --images`)",
                 missing.len(),
                 data.train.len(),
                 other.source.name(),
