@@ -403,6 +403,15 @@ fn vectors_in_a_file_order_members_whatever_they_share_and_an_interruption_keeps
         set.values.iter_mut().for_each(|value| *value += 2.0)
     });
     let swapped = settings("swapped.npy", &|set| set.values.rotate_left(3));
+    let far = apart(&weights(&swapped));
+    let near = apart(&weights(&shifted));
+    assert!(near < 0.2 * far, "{near} of {far}");
+    // No unit is too small or too large.
+    for (name, unit) in [("tiny.npy", 1e-30), ("large.npy", 1e37)] {
+        let scaled = settings(name, &|set| set.values.iter_mut().for_each(|value| *value *= unit));
+        let apart = apart(&weights(&scaled));
+        assert!(apart < 0.2 * far, "{name}: {apart} of {far}");
+    }
     // The same rows under the same names, in another order.
     let reversed = settings("reversed.npy", &|set| {
         set.values = set.values.chunks(3).rev().flatten().copied().collect();
@@ -410,8 +419,6 @@ fn vectors_in_a_file_order_members_whatever_they_share_and_an_interruption_keeps
         set.ids.reverse();
     });
     assert!(weights(&reversed) == first);
-    let (shifted, swapped) = (apart(&weights(&shifted)), apart(&weights(&swapped)));
-    assert!(shifted < 0.2 * swapped, "{shifted} {swapped}");
 
     let plain = plain.each_ref().map(String::as_str);
     stopped_and_resumed_equals_whole("gradus", &plain, &[(1, 2)]);
@@ -451,6 +458,11 @@ fn vectors_that_do_not_belong_to_the_images_are_refused_by_name() {
             "twice.npy",
             |set| set.ids[1] = set.ids[0].clone(),
             ["two vectors", "species_001/0001.png"],
+        ),
+        (
+            "same.npy",
+            |set| set.values.fill(0.3),
+            ["all training images are the same", "no order"],
         ),
         ("nan.npy", |set| set.values[4] = f32::NAN, ["row 1", "not finite"]),
     ] {

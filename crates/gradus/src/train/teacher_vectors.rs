@@ -13,7 +13,7 @@ use crate::tensor::{Device, Tensor, TensorData};
 /// One vector for each training image, in the order of the training images.
 #[derive(Debug)]
 pub(super) struct TeacherVectors {
-    /// `[training images, width]`, without what all of them share.
+    /// `[training images, width]`, without what all of them share, of mean square 1.
     array: NamedArray,
     /// The row of each item that is trained on.
     rows: HashMap<usize, usize>,
@@ -24,7 +24,7 @@ impl TeacherVectors {
     ///
     /// # Errors
     /// If the file cannot be read, names an image twice, has a vector that is not finite or zero throughout, or none for a training
-    /// image.
+    /// image, or if all vectors are the same.
     pub(super) fn read(path: &Path, data: &PreparedData) -> Result<Self, TrainError> {
         let refuse = |problem: String| TrainError::Config(format!("teacher.vectors = {}: {problem}", path.display()));
         let found = list_vectors(path).map_err(|error| refuse(error.to_string()))?;
@@ -54,10 +54,15 @@ impl TeacherVectors {
                 other.source.name(),
             )));
         }
+        let Some(centred) = centred(&values, data.train.len()) else {
+            return Err(refuse(
+                "the vectors of all training images are the same: there is no order in them".to_owned(),
+            ));
+        };
         let array = NamedArray {
             name: "vectors".to_owned(),
             shape: vec![data.train.len(), values.len() / data.train.len().max(1)],
-            values: centred(values, data.train.len()),
+            values: centred,
         };
         Self::from_arrays(vec![array], data).map_err(refuse)
     }
@@ -101,19 +106,23 @@ impl TeacherVectors {
     }
 }
 
-/// The rows less their mean: what all images share would make every pair look alike.
-fn centred(mut values: Vec<f32>, rows: usize) -> Vec<f32> {
-    let width = values.len() / rows.max(1);
+/// The rows less their mean (what all images share would make every pair look alike), of mean square 1, so that no unit of theirs is too
+/// small or too large for single precision; none where all of them are the same.
+fn centred(values: &[f32], rows: usize) -> Option<Vec<f32>> {
+    let width = (values.len() / rows.max(1)).max(1);
     let mut mean = vec![0.0_f64; width];
-    for row in values.chunks_exact(width.max(1)) {
+    for row in values.chunks_exact(width) {
         for (sum, value) in mean.iter_mut().zip(row) {
             *sum += f64::from(*value) / rows as f64;
         }
     }
-    for row in values.chunks_exact_mut(width.max(1)) {
-        for (value, mean) in row.iter_mut().zip(&mean) {
-            *value = (f64::from(*value) - mean) as f32;
-        }
-    }
-    values
+    let less: Vec<f64> = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| f64::from(*value) - mean[at % width])
+        .collect();
+    let size = (less.iter().map(|value| value * value).sum::<f64>() / less.len().max(1) as f64).sqrt();
+    let largest = mean.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    // What rounding leaves of vectors that are all the same is no order.
+    (size > 1e-9 * largest && size > 0.0).then(|| less.iter().map(|value| (value / size) as f32).collect())
 }
