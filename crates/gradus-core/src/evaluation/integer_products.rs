@@ -21,13 +21,10 @@ const BLOCK_LENGTH: f64 = 46335.0;
 /// Rows that stand side by side in a [`Line`].
 const PANEL: usize = 16;
 
-/// Queries whose products are summed at once.
-const HEIGHT: usize = 4;
-
 /// Two neighbouring columns of [`PANEL`] rows, as pairs of 16-bit numbers: what one step of the product reads.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
-struct Line([[i32; HEIGHT]; PANEL / HEIGHT]);
+struct Line([i32; PANEL]);
 
 /// Rows rounded to 16 bits, in panels of [`PANEL`].
 #[derive(Clone, Debug, Default)]
@@ -49,7 +46,7 @@ impl IntegerRows {
     }
 
     /// Rounds the rows `raw` `[len, dim]`, which `length(row)` measures and finds fit or names the fault of; padded to `rows`
-    /// rows, a multiple of [`PANEL`], and `stride` columns, an even number. The fault of the first unfit row.
+    /// rows, a multiple of [`PANEL`], and `stride` columns, a multiple of 4. The fault of the first unfit row.
     pub(super) fn fill(
         &mut self,
         raw: &[f32],
@@ -92,9 +89,8 @@ impl IntegerRows {
                                     }
                                     Err(problem) => return Some((panel * PANEL + row, problem)),
                                 }
-                                let (group, place) = (row / HEIGHT, row % HEIGHT);
                                 for (line, pair) in lines.iter_mut().zip(rounded.as_chunks::<2>().0) {
-                                    line.0[group][place] = pulp::cast(*pair);
+                                    line.0[row] = pulp::cast(*pair);
                                 }
                             }
                             None
@@ -289,41 +285,40 @@ impl pulp::NullaryFnOnce for Multiply<'_> {
             scores,
         } = self;
         let (depth, width) = (queries.depth, gallery.rows());
-        // A panel of the gallery stays in the first-level cache while all queries pass.
-        for (column, row) in gallery.lines.chunks_exact(depth).enumerate() {
-            let column = column * PANEL;
-            let row = Panels {
-                lines: row,
-                factors: &gallery.factors[column..column + PANEL],
+        // A panel of queries stays in the first-level cache while the gallery passes.
+        for (first, lines) in queries.lines.chunks_exact(depth).enumerate() {
+            let first = first * PANEL;
+            let query = Panels {
+                lines,
+                factors: &queries.factors[first..first + PANEL],
                 depth,
             };
-            for (first, lines) in queries.lines.chunks_exact(depth).enumerate() {
-                let first = first * PANEL;
-                let query = Panels {
+            let target = &mut scores[first * width..(first + PANEL) * width];
+            for (column, lines) in gallery.lines.chunks_exact(depth).enumerate() {
+                let column = column * PANEL;
+                let row = Panels {
                     lines,
-                    factors: &queries.factors[first..first + PANEL],
+                    factors: &gallery.factors[column..column + PANEL],
                     depth,
                 };
-                let target = &mut scores[first * width..(first + PANEL) * width];
-                tile::<0>(simd, query, row, &mut target[column..], width);
-                tile::<1>(simd, query, row, &mut target[column..], width);
-                tile::<2>(simd, query, row, &mut target[column..], width);
-                tile::<3>(simd, query, row, &mut target[column..], width);
+                tile::<0, 6>(simd, query, row, &mut target[column..], width);
+                tile::<6, 5>(simd, query, row, &mut target[column..], width);
+                tile::<11, 5>(simd, query, row, &mut target[column..], width);
             }
         }
     }
 }
 
-/// Products of the queries `GROUP * HEIGHT ..` of a panel with a panel of the gallery, into the rows of `target`.
+/// Products of `HEIGHT` queries of a panel, from `START` on, with a panel of the gallery, into the rows of `target`.
 ///
-/// Eight sums are enough: each waits for an addition alone, which takes one cycle.
+/// Twelve sums, two lines of the gallery and one query fill the sixteen registers.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[expect(
     clippy::needless_range_loop,
     reason = "the same two numbers index sums, totals and target"
 )]
-fn tile<const GROUP: usize>(
+fn tile<const START: usize, const HEIGHT: usize>(
     simd: pulp::x86::V3,
     queries: Panels<'_>,
     gallery: Panels<'_>,
@@ -335,13 +330,16 @@ fn tile<const GROUP: usize>(
     let blocks = queries.lines.chunks(BLOCK / 2).zip(gallery.lines.chunks(BLOCK / 2));
     for (queries, gallery) in blocks {
         let mut sums = [[simd.avx._mm256_setzero_si256(); 2]; HEIGHT];
-        for (query, row) in queries.iter().zip(gallery) {
-            let halves: [__m256i; 2] = pulp::cast(row.0);
-            for place in 0..HEIGHT {
-                let pair = simd.avx._mm256_set1_epi32(query.0[GROUP][place]);
-                for half in 0..2 {
-                    let products = simd.avx2._mm256_madd_epi16(pair, halves[half]);
-                    sums[place][half] = simd.avx2._mm256_add_epi32(sums[place][half], products);
+        // Two lines a round; a width is a multiple of 16, so that nothing is left over.
+        for (queries, rows) in queries.as_chunks::<2>().0.iter().zip(gallery.as_chunks::<2>().0) {
+            for (query, row) in queries.iter().zip(rows) {
+                let halves: [__m256i; 2] = pulp::cast(row.0);
+                for place in 0..HEIGHT {
+                    let pair = simd.avx._mm256_set1_epi32(query.0[START + place]);
+                    for half in 0..2 {
+                        let products = simd.avx2._mm256_madd_epi16(pair, halves[half]);
+                        sums[place][half] = simd.avx2._mm256_add_epi32(sums[place][half], products);
+                    }
                 }
             }
         }
@@ -354,7 +352,7 @@ fn tile<const GROUP: usize>(
     }
     let (columns, _) = gallery.factors.as_chunks::<{ PANEL / 2 }>();
     for place in 0..HEIGHT {
-        let row = GROUP * HEIGHT + place;
+        let row = START + place;
         let factor = simd.avx._mm256_set1_ps(queries.factors[row]);
         for half in 0..2 {
             let factors = simd.avx._mm256_mul_ps(factor, pulp::cast(columns[half]));

@@ -22,6 +22,7 @@ mod error;
 mod factors;
 mod few_shot;
 pub(crate) mod gram;
+mod held_back;
 mod integer_products;
 mod level_order;
 mod map_at_r;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::blocks::{on_threads, ranges};
+use super::held_back::HeldBack;
 use super::integer_products::IntegerProducts;
 use super::plan::{Plan, Tile, integers};
 use super::rank_sample::{RankSample, SAMPLE};
@@ -205,6 +206,13 @@ impl Search<'_> {
         self.gallery.unwrap_or(self.queries)
     }
 
+    /// How far a row at hand is from a query that was widened, exactly.
+    #[inline(always)]
+    fn key(&self, query: &[f64], target: Block<'_>, at: usize) -> f64 {
+        self.space
+            .key(query, target.raw(at, self.queries.dim()), target.norm(at))
+    }
+
     /// Finds how far the relevant items of the queries `rows` are, exactly.
     fn tally(
         &self,
@@ -216,6 +224,17 @@ impl Search<'_> {
     ) -> Result<Tally, EvaluationError> {
         let mut lists: Vec<Vec<Positive>> = vec![Vec::new(); rows.len()];
         let dim = self.queries.dim();
+        let slacks: Vec<f64> = rows
+            .clone()
+            .map(|row| {
+                self.space.slack(
+                    own.prepared,
+                    row - own.first,
+                    resident.map(|(target, _)| target.prepared),
+                )
+            })
+            .collect();
+        let hopeless = resident.map_or(&[][..], |(_, hopeless)| hopeless);
         // `place(position)`: where a row of the gallery stands among the rows at hand.
         let fill = |target: Block<'_>,
                     within: Range<u32>,
@@ -229,13 +248,34 @@ impl Search<'_> {
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || {
+                        let given = own.raw(query, dim);
                         // Widened once for all its items.
-                        let row: Vec<f64> = own.raw(query, dim).iter().copied().map(f64::from).collect();
-                        for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
+                        let row: Vec<f64> = given.iter().copied().map(f64::from).collect();
+                        let items = self.relevance.relevant_within(query, within.clone());
+                        let judge = hopeless
+                            .get(offset)
+                            .filter(|_| !self.relevance.graded())
+                            .and_then(|&threshold| {
+                                HeldBack::new(self.space, given, own.norm(query), threshold, slacks[offset])
+                            });
+                        let Some(mut judge) = judge else {
+                            list.extend(items.map(
+                                #[inline(always)]
+                                |(position, degree)| (self.key(&row, target, place(position)), position, degree),
+                            ));
+                            return;
+                        };
+                        for (position, degree) in items {
                             let at = place(position);
-                            let key = self.space.key(&row, target.raw(at, dim), target.norm(at));
-                            list.push((key, position, degree));
+                            if !judge.holds_back(position, target.raw(at, dim), target.norm(at)) {
+                                list.push((self.key(&row, target, at), position, degree));
+                            }
                         }
+                        judge.finish(
+                            list,
+                            #[inline(always)]
+                            |position| self.key(&row, target, place(position)),
+                        );
                     },
                 );
             });
@@ -265,17 +305,6 @@ impl Search<'_> {
                 }
             }
         }
-        let slacks: Vec<f64> = rows
-            .clone()
-            .map(|row| {
-                self.space.slack(
-                    own.prepared,
-                    row - own.first,
-                    resident.map(|(target, _)| target.prepared),
-                )
-            })
-            .collect();
-        let hopeless = resident.map_or(&[][..], |(_, hopeless)| hopeless);
         Ok(Tally::new(lists, horizon, hopeless, |offset, key| {
             let norm = own.norm(rows.start + offset);
             (self.space.screened(key, norm), slacks[offset])
@@ -732,6 +761,18 @@ mod tests {
             };
             agree(&set, None, &options);
             agree(&queries, Some(&set), &options);
+        }
+    }
+
+    /// Far more relevant items than can be within the horizon, most of them equally far to single precision, of which the nearest has to
+    /// be found.
+    #[test]
+    fn crowded_items_that_are_held_back_stay_behind() {
+        for (seed, dim) in [(1, 16), (2, 33)] {
+            let set = crowded_set(seed, 2080, dim, 1e-3, 40);
+            agree(&set, None, &EvaluationOptions::default());
+            let queries = set.select(&(0..set.len()).step_by(9).collect::<Vec<_>>());
+            agree(&queries, Some(&set), &EvaluationOptions::default());
         }
     }
 

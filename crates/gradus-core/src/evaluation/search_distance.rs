@@ -124,6 +124,11 @@ impl Space {
         Ok(space)
     }
 
+    /// By what the gallery is ranked.
+    pub(super) fn distance(&self) -> SearchDistance {
+        self.distance
+    }
+
     /// Whether rows are screened in integers.
     pub(super) fn in_integers(&self) -> bool {
         self.integers.is_some()

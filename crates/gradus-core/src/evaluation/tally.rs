@@ -21,7 +21,7 @@ pub(super) type Positive = (f64, u32, f32);
 #[derive(Debug)]
 pub(super) struct Tally {
     starts: Vec<usize>,
-    /// Nearest first.
+    /// Nearest first, but for items of equal degree that are held back.
     positives: Vec<Positive>,
     /// Between these bounds a screened number may belong to either side of the item.
     low: Vec<f32>,
@@ -67,17 +67,20 @@ impl Tally {
             .zip(&mut tried)
             .enumerate()
             .for_each(|(query, (((((list, positives), low), high), above), tried))| {
-                list.sort_unstable_by(|a, b| before(*a, *b));
+                let hopeless = hopeless.get(query).copied().unwrap_or(f32::NEG_INFINITY);
+                let bounds = |positive: &Positive| {
+                    let (middle, slack) = screened(query, positive.0);
+                    (
+                        ((middle - slack) as f32).next_down(),
+                        ((middle + slack) as f32).next_up(),
+                    )
+                };
+                let last = put_in_order(list, |positive| bounds(positive).1 >= hopeless);
                 positives.copy_from_slice(list);
                 *list = Vec::new();
-                for ((&mut positive, low), high) in positives.iter_mut().zip(low.iter_mut()).zip(high.iter_mut()) {
-                    let (middle, slack) = screened(query, positive.0);
-                    *low = ((middle - slack) as f32).next_down();
-                    *high = ((middle + slack) as f32).next_up();
+                for ((positive, low), high) in positives.iter().zip(low.iter_mut()).zip(high.iter_mut()) {
+                    (*low, *high) = bounds(positive);
                 }
-                let hopeless = hopeless.get(query).copied().unwrap_or(f32::NEG_INFINITY);
-                let first_hopeless = high.partition_point(|&high| high >= hopeless);
-                let last = low.len().min(first_hopeless + 1);
                 *tried = last as u32;
                 Steps::over(&low[..last]).fill(&low[..last], &mut above[..last]);
             });
@@ -154,26 +157,27 @@ impl Tally {
                 previous = above;
             }
         } else {
+            // As many as a word has bits, which say which numbers have to be placed.
             const CHUNK: usize = 32;
             let all = self.starts[query]..self.starts[query] + self.tried[query] as usize;
             let steps = Steps::over(&self.low[all.clone()]);
             let above_steps = &self.above[all];
             let best = high[0];
             let mut sure = 0_u32;
-            for (number, chunk) in scores.chunks(CHUNK).enumerate() {
-                let (mut above, mut possible) = (0_u32, 0_u32);
-                for &score in chunk {
+            let (chunks, rest) = scores.as_chunks::<CHUNK>();
+            let mut filled_up = [f32::NEG_INFINITY; CHUNK];
+            filled_up[..rest.len()].copy_from_slice(rest);
+            for (number, chunk) in chunks.iter().chain(std::iter::once(&filled_up)).enumerate() {
+                let (mut above, mut open) = (0_u32, 0_u32);
+                for (offset, &score) in chunk.iter().enumerate() {
                     above += u32::from(score > best);
-                    possible += u32::from(score >= last);
+                    open |= u32::from((score >= last) & (score <= best)) << offset;
                 }
                 sure += above;
-                if possible == above {
-                    continue;
-                }
-                for (offset, &score) in chunk.iter().enumerate() {
-                    if score < last || score > best {
-                        continue;
-                    }
+                while open != 0 {
+                    let offset = open.trailing_zeros() as usize;
+                    open &= open - 1;
+                    let score = chunk[offset];
                     // The items `certain..uncertain` are too close for screening to tell.
                     let certain = steps.place(score, low, above_steps);
                     let uncertain = match high.get(certain) {
@@ -247,6 +251,26 @@ impl Tally {
         });
         lists.collect()
     }
+}
+
+/// Puts relevant items in order, nearest first, and says how many have to be counted: those with a `chance` and the first without. Where
+/// all are equally relevant, nobody asks for the order of those behind that one.
+fn put_in_order(list: &mut [Positive], chance: impl Fn(&Positive) -> bool) -> usize {
+    let mut chances = 0;
+    for at in 0..list.len() {
+        if chance(&list[at]) {
+            list.swap(chances, at);
+            chances += 1;
+        }
+    }
+    let (some, none) = list.split_at_mut(chances);
+    some.sort_unstable_by(|a, b| before(*a, *b));
+    if none.iter().any(|positive| positive.2 != 1.0) {
+        none.sort_unstable_by(|a, b| before(*a, *b));
+    } else if let Some(nearest) = (0..none.len()).min_by(|&a, &b| before(none[a], none[b])) {
+        none.swap(0, nearest);
+    }
+    list.len().min(chances + 1)
 }
 
 /// The part of each query.
@@ -339,6 +363,26 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn the_first_item_without_a_chance_is_the_nearest_of_them(
+            mut list in prop::collection::vec((-9_i32..9, 0_u32..9, prop::sample::select(vec![1.0_f32, 0.5])), 0..20), chance in -10_i32..10, graded: bool,
+        ) {
+            if !graded {
+                list.iter_mut().for_each(|item| item.2 = 1.0);
+            }
+            let mut found: Vec<Positive> = list.into_iter().map(|(key, row, degree)| (f64::from(key), row, degree)).collect();
+            let mut sorted = found.clone();
+            sorted.sort_by(|a, b| before(*a, *b));
+            let counted = put_in_order(&mut found, |item| item.0 <= f64::from(chance));
+            let chances = sorted.iter().filter(|item| item.0 <= f64::from(chance)).count();
+            prop_assert_eq!(counted, sorted.len().min(chances + 1));
+            let places = |list: &[Positive]| list.iter().map(|item| (item.0, item.1)).collect::<Vec<_>>();
+            prop_assert_eq!(places(&found[..counted]), places(&sorted[..counted]));
+            if sorted[counted..].iter().any(|item| item.2 != 1.0) {
+                prop_assert_eq!(places(&found), places(&sorted));
+            }
+        }
+
         #[test]
         fn a_place_is_that_of_a_search_over_all(
             mut low in prop::collection::vec(prop_oneof![-1.0_f32..1.0, prop::sample::select(vec![0.0_f32, 0.25, 1e-30, -1e30, 1e30])], 1..60),
