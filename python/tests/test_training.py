@@ -40,6 +40,13 @@ def test_a_run_tells_what_it_does(run, small, tmp_path):
     assert again.config["train"]["epochs"] == 2 and again.dim == 64
 
 
+def test_a_preset_brings_what_it_has_for_random_weights(run, small, tmp_path):
+    ours = gradus.train({**small, "preset": "gradus", "train.epochs": 0}, out=tmp_path / "run")
+    assert ours.config["auxiliary-loss"]["s2sd"]["widths"] == [512]
+    assert ours.config["teacher"]["space"] == "thumbnail"
+    assert "s2sd" not in run.config["auxiliary-loss"]
+
+
 def test_events_can_be_taken_one_by_one_and_the_run_stopped_and_resumed(run, small, tmp_path):
     training = gradus.Training(small, out=tmp_path / "stopped")
     for event in training:

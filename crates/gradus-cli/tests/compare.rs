@@ -152,6 +152,11 @@ fn arms_of_one_seed_start_from_the_same_weights() {
     let model = |run: &str| std::fs::read(folder.path().join(format!("runs/plants/{run}/model.safetensors"))).unwrap();
     assert!(model("proxy-anchor-seed-3") == model("ranking-seed-3"));
     assert!(model("proxy-anchor-seed-3") != model("proxy-anchor-seed-4"));
+    // An arm has what its preset brings where a network starts from random weights; the baseline does not.
+    let config =
+        |run: &str| std::fs::read_to_string(folder.path().join(format!("runs/plants/{run}/config.toml"))).unwrap();
+    assert!(config("ranking-seed-3").contains("widths = [512]"));
+    assert!(!config("proxy-anchor-seed-3").contains("widths"));
 }
 
 #[test]
