@@ -259,10 +259,10 @@ impl Search<'_> {
                                 HeldBack::new(self.space, given, own.norm(query), threshold, slacks[offset])
                             });
                         let Some(mut judge) = judge else {
-                            list.extend(items.map(
-                                #[inline(always)]
-                                |(position, degree)| (self.key(&row, target, place(position)), position, degree),
-                            ));
+                            // No `extend`: what that calls is compiled without AVX2.
+                            for (position, degree) in items {
+                                list.push((self.key(&row, target, place(position)), position, degree));
+                            }
                             return;
                         };
                         for (position, degree) in items {

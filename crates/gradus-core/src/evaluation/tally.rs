@@ -124,10 +124,6 @@ impl Tally {
         if reaching == 0 {
             return;
         }
-        let stands_before = |offset: usize, place: usize| {
-            let item = (exact(offset), (first + offset) as u32, 0.0);
-            before(item, positives[place]).is_lt()
-        };
         if active <= LEVELS {
             let mut above = [0_u32; LEVELS];
             for place in (0..active).rev() {
@@ -143,8 +139,9 @@ impl Tally {
                 above[place] = sure;
                 if possible > sure {
                     for (offset, &score) in scores.iter().enumerate() {
-                        if score >= low && score <= high && stands_before(offset, place) {
-                            above[place] += 1;
+                        if score >= low && score <= high {
+                            let item = (exact(offset), (first + offset) as u32, 0.0);
+                            above[place] += u32::from(before(item, positives[place]).is_lt());
                         }
                     }
                 }
