@@ -1,6 +1,6 @@
 //! Relevant items that are hopelessly far by their cosine in single precision alone: of most nobody needs to know more.
 
-use super::search_distance::{SearchDistance, Space};
+use super::search_distance::{SearchDistance, Space, single_dot};
 use super::tally::Positive;
 
 /// Lengths of rows whose products neither overflow in single precision nor vanish.
@@ -49,7 +49,7 @@ impl<'a> HeldBack<'a> {
         if !LENGTHS.contains(&length) {
             return false;
         }
-        let cosine = f64::from(product(self.query, row)) / (self.length * length);
+        let cosine = f64::from(single_dot(self.query, row)) / (self.length * length);
         let hopeless = cosine < self.below;
         if hopeless {
             self.items.push((cosine, position));
@@ -72,22 +72,6 @@ impl<'a> HeldBack<'a> {
             list.push((key, position, 1.0));
         }
     }
-}
-
-/// Inner product in single precision.
-#[inline(always)]
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 32;
-    let mut lanes = [0.0_f32; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

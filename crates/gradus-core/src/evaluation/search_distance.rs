@@ -335,6 +335,22 @@ pub(super) fn dot<A: Copy + Into<f64>>(a: &[A], b: &[f32]) -> f64 {
     sum_of(a, b, |x, y| x * y)
 }
 
+/// Inner product in single precision, always summed in the same order.
+#[inline(always)]
+pub(super) fn single_dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 32;
+    let mut lanes = [0.0_f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
 #[inline(always)]
 fn squared_distance<A: Copy + Into<f64>>(a: &[A], b: &[f32]) -> f64 {
     sum_of(a, b, |x, y| (x - y) * (x - y))

@@ -75,7 +75,8 @@ impl Tally {
                         ((middle + slack) as f32).next_up(),
                     )
                 };
-                let last = put_in_order(list, |positive| bounds(positive).1 >= hopeless);
+                let all = hopeless == f32::NEG_INFINITY;
+                let last = put_in_order(list, |positive| all || bounds(positive).1 >= hopeless);
                 positives.copy_from_slice(list);
                 *list = Vec::new();
                 for ((positive, low), high) in positives.iter().zip(low.iter_mut()).zip(high.iter_mut()) {

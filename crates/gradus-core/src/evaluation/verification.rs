@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EvaluationError;
 use super::blocks::similarities;
+use super::search_distance::single_dot;
 use super::unit_rows::UnitRows;
 use crate::EmbeddingSet;
 use crate::random::{Rng, purpose, stream};
@@ -470,7 +471,7 @@ fn sampled_pairs(rows: &UnitRows, class_of: &[u32], available: [u64; 2], options
         let (i, j) = pair(number - before);
         (members.start + i, members.start + j)
     };
-    let similarity = |(i, j): (usize, usize)| dot(rows.row(i), rows.row(j));
+    let similarity = |(i, j): (usize, usize)| single_dot(rows.row(i), rows.row(j));
     let drawn =
         |kind: u64, draw: &(dyn Fn(&mut crate::random::Xoshiro256PlusPlus) -> (usize, usize) + Sync)| -> Vec<f32> {
             let parts = wanted.div_ceil(PART);
@@ -540,20 +541,6 @@ fn pair(number: u64) -> (usize, usize) {
         j += 1;
     }
     ((number - j * (j - 1) / 2) as usize, j as usize)
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [0.0_f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    let rest: f32 = rest.map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * y;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]
