@@ -33,5 +33,6 @@ pub mod relations;
 pub mod samplers;
 pub mod settings;
 pub mod statistics;
+mod vectorized;
 
 pub use embeddings::EmbeddingSet;

@@ -1,9 +1,11 @@
 //! Similarities in blocks: never more than one tile of the query x gallery matrix per worker.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 use super::EvaluationError;
 use super::unit_rows::{ROW_MULTIPLE, UnitRows};
@@ -52,6 +54,22 @@ impl Tile {
 pub(super) fn ranges(rows: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..rows.len().div_ceil(size))
         .map(move |tile| rows.start + tile * size..(rows.start + (tile + 1) * size).min(rows.end))
+}
+
+/// Gives the numbers below `count` to the threads, one after the other, so that none is idle at the end; `kept` is what a thread
+/// keeps from one to the next. The outcomes come in no order.
+pub(super) fn handed_out<K: Default, T: Send>(count: usize, work: impl Fn(&mut K, usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let outcomes = (0..rayon::current_num_threads())
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|_| {
+            // Once for each thread, unlike the state of `map_init`, which is made anew for every part.
+            let mut kept = K::default();
+            let numbers = std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|&number| number < count);
+            numbers.map(|number| work(&mut kept, number)).collect::<Vec<T>>()
+        });
+    outcomes.flatten_iter().collect()
 }
 
 /// Inner products of two blocks of rows, both of width `stride` and a multiple of [`ROW_MULTIPLE`] long.
@@ -153,6 +171,21 @@ mod tests {
                     assert_eq!(whole[i * len + j].to_bits(), whole[j * len + i].to_bits());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_number_is_handed_out_once() {
+        for count in [0, 1, 100] {
+            let kept = std::sync::atomic::AtomicUsize::new(0);
+            let mut found = handed_out(count, |seen: &mut usize, number| {
+                *seen += 1;
+                kept.fetch_max(*seen, Relaxed);
+                number
+            });
+            found.sort_unstable();
+            assert_eq!(found, (0..count).collect::<Vec<_>>());
+            assert!(kept.into_inner() >= count.div_ceil(rayon::current_num_threads()));
         }
     }
 

@@ -9,6 +9,8 @@
 
 use rayon::prelude::*;
 
+use crate::vectorized::vectorized;
+
 /// The largest number of 16 bits, less than the opposite of the smallest.
 const LARGEST: f64 = 32767.0;
 
@@ -76,7 +78,7 @@ impl IntegerRows {
             .map_init(
                 || vec![0_i16; stride],
                 |rounded, (panel, ((((lines, norms), errors), factors), raw))| {
-                    pulp::Arch::new().dispatch(
+                    vectorized(
                         #[inline(always)]
                         || {
                             for (row, source) in raw.chunks_exact(dim).enumerate() {

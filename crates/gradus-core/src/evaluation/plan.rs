@@ -5,16 +5,21 @@ use std::time::Instant;
 
 use super::blocks::products;
 use super::integer_products::{IntegerProducts, IntegerRows, open_share};
+use super::promising::TOGETHER;
 use super::rank_sample::SAMPLE;
 use super::ranks::Horizon;
 use super::relevance::Relevance;
 use super::rows::Rows;
 use super::tally::BYTES_PER_POSITIVE;
+use super::undecided::Undecided;
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
 use super::{EvaluationOptions, SearchDistance};
 
 /// The largest tile: its scores (1 MiB) stay in the second-level cache between product and counting.
-const LARGEST: usize = 512;
+const LARGEST: usize = 256;
+
+/// The most rows that wait to be decided (20 MiB, and as much again while they are sorted).
+const UNDECIDED: usize = 1 << 20;
 
 /// Rows of one block of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub(super) struct Plan {
     pub(super) chunks: Vec<Range<usize>>,
     /// Rows of the gallery a worker reads at a time, where it is not resident.
     pub(super) streamed_rows: usize,
+    /// How many rows may wait to be decided.
+    pub(super) undecided: usize,
     bytes: usize,
 }
 
@@ -76,8 +83,22 @@ impl Plan {
             let each = left / 4 / workers / read;
             (read, multiple(each.min(8192), ROW_MULTIPLE).max(side))
         };
-        let sample = if resident && side >= SAMPLE { SAMPLE * read } else { 0 };
-        let reserved = tiles + sample + workers * streamed_rows * read * usize::from(!resident);
+        // A sample of the gallery, and for each worker some queries and relevant items.
+        let sample = if resident && side >= SAMPLE {
+            (SAMPLE + workers * 2 * TOGETHER) * read
+        } else {
+            0
+        };
+        // While they are sorted they are there twice.
+        let undecided = if resident {
+            (left / 8 / (2 * size_of::<Undecided>())).min(UNDECIDED)
+        } else {
+            0
+        };
+        let reserved = tiles
+            + sample
+            + undecided * 2 * size_of::<Undecided>()
+            + workers * streamed_rows * read * usize::from(!resident);
         let chunks = chunks(relevance, left.saturating_sub(reserved), for_rows, tile.queries);
         let largest = chunks
             .iter()
@@ -89,6 +110,7 @@ impl Plan {
             resident,
             chunks,
             streamed_rows,
+            undecided,
             bytes: if resident { rows } else { 0 } + reserved + largest,
         }
     }

@@ -54,6 +54,17 @@ pub struct PositiveRanks {
     degrees: Option<(Vec<usize>, Vec<f32>)>,
 }
 
+/// What was found for a query.
+#[derive(Clone, Debug)]
+pub(super) struct Ranked {
+    /// Number of relevant items.
+    pub(super) relevant: u32,
+    /// Their ranks within the horizon.
+    pub(super) ranks: Vec<u32>,
+    /// The degrees of all of them, nearest first; of use where they are not all 1.
+    pub(super) degrees: Vec<f32>,
+}
+
 impl PositiveRanks {
     /// From one list per query: the number of relevant items and the rising ranks that lie within the horizon.
     #[must_use]
@@ -74,12 +85,12 @@ impl PositiveRanks {
         }
     }
 
-    /// Appends queries: their ranks within the horizon and the degree of each relevant item, nearest first.
-    pub(super) fn extend(&mut self, lists: impl IntoIterator<Item = (Vec<u32>, Vec<f32>)>) {
-        for (ranks, degrees) in lists {
-            self.push(degrees.len() as u32, &ranks);
+    /// Appends queries.
+    pub(super) fn extend(&mut self, queries: impl IntoIterator<Item = Ranked>) {
+        for query in queries {
+            self.push(query.relevant, &query.ranks);
             if let Some((starts, all)) = &mut self.degrees {
-                all.extend(degrees);
+                all.extend(query.degrees);
                 starts.push(all.len());
             }
         }

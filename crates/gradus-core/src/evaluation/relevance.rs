@@ -96,10 +96,29 @@ impl Relevance {
         self.queries.classes().is_none()
     }
 
+    /// The number of what a query knows: the same for queries that know the same rows.
+    pub(super) fn group(&self, query: usize) -> usize {
+        self.groups[query]
+    }
+
     /// Rows that are no plain wrong answers, rising.
     pub(super) fn known(&self, query: usize) -> &[u32] {
         let group = self.groups[query];
         &self.known[self.starts[group]..self.starts[group + 1]]
+    }
+
+    /// Whether all that queries know, but themselves, is relevant to the same degree.
+    pub(super) fn plain(&self) -> bool {
+        !self.graded() && self.cameras.is_none()
+    }
+
+    /// Whether a row is no plain wrong answer.
+    #[inline(always)]
+    pub(super) fn knows(&self, query: usize, row: usize) -> bool {
+        if self.gallery.is_none() && !self.graded() {
+            return self.groups[query] == self.groups[row];
+        }
+        self.known(query).binary_search(&(row as u32)).is_ok()
     }
 
     /// The relevant rows, rising, with their degree (above 0, at most 1).

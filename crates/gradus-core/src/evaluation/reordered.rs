@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::ranks::PositiveRanks;
+use super::ranks::{PositiveRanks, Ranked};
 use super::relevance::Relevance;
 
 /// Ranks after the first rows of each ranking were put into another order (re-ranking): `head(query)` lists them, as indices of the
@@ -30,7 +30,7 @@ pub fn reordered<'a>(
     head: impl Fn(usize) -> &'a [u32] + Sync,
 ) -> PositiveRanks {
     assert_eq!(ranks.queries(), relevance.queries(), "one ranking for each query");
-    let lists: Vec<(Vec<u32>, Vec<f32>)> = (0..ranks.queries())
+    let lists: Vec<Ranked> = (0..ranks.queries())
         .into_par_iter()
         .map(|query| {
             let relevant: Vec<(u32, f32)> = relevance.relevant(query).collect();
@@ -58,7 +58,11 @@ pub fn reordered<'a>(
                 Some(all) => degrees.extend(&all[degrees.len()..]),
                 None => degrees.resize(relevant.len(), 1.0),
             }
-            (found, degrees)
+            Ranked {
+                relevant: relevant.len() as u32,
+                ranks: found,
+                degrees,
+            }
         })
         .collect();
     let mut all = PositiveRanks::empty(relevance.graded());

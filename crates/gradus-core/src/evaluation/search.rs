@@ -4,18 +4,20 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::{on_threads, ranges};
-use super::held_back::HeldBack;
+use super::blocks::{handed_out, on_threads, ranges};
 use super::integer_products::IntegerProducts;
 use super::plan::{Plan, Tile, integers};
 use super::rank_sample::{RankSample, SAMPLE};
-use super::ranks::{Horizon, PositiveRanks};
+use super::ranks::{Horizon, PositiveRanks, Ranked};
 use super::relevance::Relevance;
 use super::rows::Rows;
 use super::search_distance::{Prepared, Space, row_error};
-use super::tally::{Positive, Tally};
+use super::tally::{RelevantItems, Tally};
+use super::transpose::transpose;
+use super::undecided::Undecided;
 use super::unit_rows::ROW_MULTIPLE;
 use super::{EvaluationError, EvaluationOptions};
+use crate::vectorized::vectorized;
 
 /// Places the relevant items of every query in its ranking of the gallery (without one: of the other queries).
 ///
@@ -57,6 +59,7 @@ fn screened_by(
             relevance,
             space: &space,
             tile: plan.tile,
+            undecided: plan.undecided,
         };
         let mut found = PositiveRanks::empty(relevance.graded());
         if plan.resident {
@@ -140,29 +143,38 @@ fn check(queries: &dyn Rows, gallery: Option<&dyn Rows>, relevance: &Relevance) 
     Ok(())
 }
 
+/// Pairs of blocks that are counted before it is looked how many rows wait to be decided.
+const ROUND: usize = 1024;
+
 /// Prepared rows with what they were made from.
 #[derive(Clone, Copy)]
-struct Block<'a> {
-    raw: &'a [f32],
-    prepared: &'a Prepared,
+pub(super) struct Block<'a> {
+    pub(super) raw: &'a [f32],
+    pub(super) prepared: &'a Prepared,
     /// Position of its first row in the whole set.
     first: usize,
 }
 
 impl<'a> Block<'a> {
-    fn new(raw: &'a [f32], prepared: &'a Prepared, first: usize) -> Self {
+    pub(super) fn new(raw: &'a [f32], prepared: &'a Prepared, first: usize) -> Self {
         Self { raw, prepared, first }
     }
 
     /// The row at a position of the whole set, as given.
     #[inline(always)]
-    fn raw(&self, position: usize, dim: usize) -> &'a [f32] {
+    pub(super) fn raw(&self, position: usize, dim: usize) -> &'a [f32] {
         let at = (position - self.first) * dim;
         &self.raw[at..at + dim]
     }
 
+    /// The row at a position of the whole set in double precision.
     #[inline(always)]
-    fn norm(&self, position: usize) -> f64 {
+    pub(super) fn widened(&self, position: usize, dim: usize) -> Vec<f64> {
+        self.raw(position, dim).iter().copied().map(f64::from).collect()
+    }
+
+    #[inline(always)]
+    pub(super) fn norm(&self, position: usize) -> f64 {
         self.prepared.norms[position - self.first]
     }
 
@@ -184,12 +196,14 @@ impl<'a> Block<'a> {
     }
 }
 
-struct Search<'a> {
-    queries: &'a dyn Rows,
-    gallery: Option<&'a dyn Rows>,
-    relevance: &'a Relevance,
-    space: &'a Space,
+pub(super) struct Search<'a> {
+    pub(super) queries: &'a dyn Rows,
+    pub(super) gallery: Option<&'a dyn Rows>,
+    pub(super) relevance: &'a Relevance,
+    pub(super) space: &'a Space,
     tile: Tile,
+    /// How many rows may wait to be decided.
+    undecided: usize,
 }
 
 /// What a worker keeps from block to block.
@@ -199,16 +213,26 @@ struct Scratch {
     transposed: Vec<f32>,
     raw: Vec<f32>,
     prepared: Prepared,
+    undecided: Vec<Undecided>,
+    /// Beyond so many, rows are decided at once.
+    most: usize,
+}
+
+impl Scratch {
+    /// What waits to be decided, and how much may.
+    fn later(&mut self) -> (&mut Vec<Undecided>, usize) {
+        (&mut self.undecided, self.most)
+    }
 }
 
 impl Search<'_> {
-    fn target(&self) -> &dyn Rows {
+    pub(super) fn target(&self) -> &dyn Rows {
         self.gallery.unwrap_or(self.queries)
     }
 
     /// How far a row at hand is from a query that was widened, exactly.
     #[inline(always)]
-    fn key(&self, query: &[f64], target: Block<'_>, at: usize) -> f64 {
+    pub(super) fn key(&self, query: &[f64], target: Block<'_>, at: usize) -> f64 {
         self.space
             .key(query, target.raw(at, self.queries.dim()), target.norm(at))
     }
@@ -222,8 +246,6 @@ impl Search<'_> {
         resident: Option<(Block<'_>, &[f32])>,
         batch: usize,
     ) -> Result<Tally, EvaluationError> {
-        let mut lists: Vec<Vec<Positive>> = vec![Vec::new(); rows.len()];
-        let dim = self.queries.dim();
         let slacks: Vec<f64> = rows
             .clone()
             .map(|row| {
@@ -234,54 +256,21 @@ impl Search<'_> {
                 )
             })
             .collect();
-        let hopeless = resident.map_or(&[][..], |(_, hopeless)| hopeless);
-        // `place(position)`: where a row of the gallery stands among the rows at hand.
-        let fill = |target: Block<'_>,
-                    within: Range<u32>,
-                    place: &(dyn Fn(u32) -> usize + Sync),
-                    lists: &mut [Vec<Positive>]| {
-            // Queries that know the same rows one after the other: these stay in the cache.
-            let mut lists: Vec<_> = lists.iter_mut().enumerate().collect();
-            lists.sort_by_key(|(offset, _)| self.relevance.known(rows.start + offset).first());
-            lists.into_par_iter().with_min_len(16).for_each(|(offset, list)| {
-                let query = rows.start + offset;
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        let given = own.raw(query, dim);
-                        // Widened once for all its items.
-                        let row: Vec<f64> = given.iter().copied().map(f64::from).collect();
-                        let items = self.relevance.relevant_within(query, within.clone());
-                        let judge = hopeless
-                            .get(offset)
-                            .filter(|_| !self.relevance.graded())
-                            .and_then(|&threshold| {
-                                HeldBack::new(self.space, given, own.norm(query), threshold, slacks[offset])
-                            });
-                        let Some(mut judge) = judge else {
-                            // No `extend`: what that calls is compiled without AVX2.
-                            for (position, degree) in items {
-                                list.push((self.key(&row, target, place(position)), position, degree));
-                            }
-                            return;
-                        };
-                        for (position, degree) in items {
-                            let at = place(position);
-                            if !judge.holds_back(position, target.raw(at, dim), target.norm(at)) {
-                                list.push((self.key(&row, target, at), position, degree));
-                            }
-                        }
-                        judge.finish(
-                            list,
-                            #[inline(always)]
-                            |position| self.key(&row, target, place(position)),
-                        );
-                    },
-                );
-            });
-        };
+        let mut lists = vec![RelevantItems::default(); rows.len()];
+        let mut thresholds = &[][..];
         match resident {
-            Some((target, _)) => fill(target, 0..u32::MAX, &|position| position as usize, &mut lists),
+            Some((target, hopeless)) if !hopeless.is_empty() && !self.relevance.graded() => {
+                thresholds = hopeless;
+                lists = self.promising(own, rows.clone(), target, hopeless, &slacks)?;
+            }
+            Some((target, _)) => self.measure(
+                own,
+                rows.clone(),
+                target,
+                0..u32::MAX,
+                &|position| position as usize,
+                &mut lists,
+            ),
             None => {
                 // The relevant rows alone are read, neighbours at once.
                 let mut needed: Vec<u32> = rows
@@ -301,14 +290,47 @@ impl Search<'_> {
                     self.space.prepare(&raw, &fault, &mut prepared)?;
                     let place = |position: u32| batch.partition_point(|&row| row < position);
                     let within = batch[0]..batch[batch.len() - 1].saturating_add(1);
-                    fill(Block::new(&raw, &prepared, 0), within, &place, &mut lists);
+                    let read = Block::new(&raw, &prepared, 0);
+                    self.measure(own, rows.clone(), read, within, &place, &mut lists);
                 }
             }
         }
-        Ok(Tally::new(lists, horizon, hopeless, |offset, key| {
+        Ok(Tally::new(lists, horizon, thresholds, |offset, key| {
             let norm = own.norm(rows.start + offset);
             (self.space.screened(key, norm), slacks[offset])
         }))
+    }
+
+    /// Appends how far the relevant items at the positions `within` are to the `lists` of the queries `rows`; `place(position)` says
+    /// where a row of the gallery stands among the rows at hand.
+    fn measure(
+        &self,
+        own: Block<'_>,
+        rows: Range<usize>,
+        target: Block<'_>,
+        within: Range<u32>,
+        place: &(dyn Fn(u32) -> usize + Sync),
+        lists: &mut [RelevantItems],
+    ) {
+        // Queries that know the same rows one after the other: these stay in the cache.
+        let mut lists: Vec<_> = lists.iter_mut().enumerate().collect();
+        lists.sort_by_key(|(offset, _)| self.relevance.group(rows.start + offset));
+        lists.into_par_iter().with_min_len(16).for_each(|(offset, list)| {
+            let query = rows.start + offset;
+            vectorized(
+                #[inline(always)]
+                || {
+                    // Widened once for all its items.
+                    let row = own.widened(query, self.queries.dim());
+                    // No `extend`: what that calls is compiled without AVX2.
+                    for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
+                        list.count += 1;
+                        list.measured
+                            .push((self.key(&row, target, place(position)), position, degree));
+                    }
+                },
+            );
+        });
     }
 
     /// For each query the score below which a relevant item is hopelessly far beyond the horizon; empty where a sample of the
@@ -362,7 +384,7 @@ impl Search<'_> {
         target: Block<'_>,
         horizon: Horizon,
         unsure: &[usize],
-        lists: &mut [(Vec<u32>, Vec<f32>)],
+        lists: &mut [Ranked],
     ) -> Result<(), EvaluationError> {
         // With their neighbours: a block of prepared rows starts where it can.
         let blocks: Vec<&[usize]> = unsure.chunk_by(|a, b| a / ROW_MULTIPLE == b / ROW_MULTIPLE).collect();
@@ -398,9 +420,19 @@ impl Search<'_> {
     /// Counts a gallery in memory, blocks of queries in parallel.
     fn count(&self, own: Block<'_>, rows: Range<usize>, target: Block<'_>, tally: &Tally) {
         let tiles: Vec<_> = ranges(rows.clone(), self.tile.queries).collect();
-        tiles.into_par_iter().for_each_init(Scratch::default, |scratch, part| {
+        let most = self.undecided / rayon::current_num_threads().max(1);
+        handed_out(tiles.len(), |scratch: &mut Scratch, number| {
+            let part = &tiles[number];
+            scratch.most = most;
             for block in ranges(target.first..target.end(), self.tile.gallery) {
+                let end = block.end;
                 self.count_tile(own, part.clone(), rows.start, target, block, tally, scratch);
+                // Nobody else counts for these queries.
+                if scratch.undecided.len() > most / 2 || end == target.end() {
+                    let undecided = [std::mem::take(&mut scratch.undecided)];
+                    let queries = part.start - rows.start..part.end - rows.start;
+                    self.settle(own, rows.start, queries, target, tally, &undecided);
+                }
             }
         });
     }
@@ -409,31 +441,46 @@ impl Search<'_> {
     fn count_both_sides(&self, own: Block<'_>, tally: &Tally) {
         let side = match self.tile.queries.min(self.tile.gallery) {
             // The kernel's own 24 rows, too, go into this many without rest.
-            256 => 288,
+            256 => 192,
             smaller => smaller,
         };
         let parts: Vec<_> = ranges(0..own.end(), side).collect();
         let pairs: Vec<(usize, usize)> = (0..parts.len())
             .flat_map(|first| (first..parts.len()).map(move |second| (first, second)))
             .collect();
-        // One pair at a time: they cost the same, and whole chunks would leave a worker idle at the end.
-        pairs
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each_init(Scratch::default, |scratch, (first, second)| {
+        let mut undecided: Vec<Vec<Undecided>> = Vec::new();
+        for (number, round) in pairs.chunks(ROUND).enumerate() {
+            let found = handed_out(round.len(), |scratch: &mut Scratch, number| {
+                scratch.most = self.undecided / 2 / ROUND;
+                let (first, second) = round[number];
                 let (rows, columns) = (parts[first].clone(), parts[second].clone());
                 self.count_tile(own, rows.clone(), 0, own, columns.clone(), tally, scratch);
                 if first != second {
-                    let Scratch { scores, transposed, .. } = scratch;
                     let width = columns.len().next_multiple_of(ROW_MULTIPLE);
-                    pulp::Arch::new().dispatch(
-                        #[inline(always)]
-                        || transpose(scores, width, transposed),
+                    let mut turned = std::mem::take(&mut scratch.transposed);
+                    transpose(&scratch.scores, width, &mut turned);
+                    let height = turned.len() / width;
+                    self.count_scores(
+                        own,
+                        columns,
+                        0,
+                        own,
+                        rows,
+                        tally,
+                        (&mut turned, height),
+                        scratch.later(),
                     );
-                    let height = scores.len() / width;
-                    self.count_scores(own, columns, 0, own, rows, tally, transposed, height);
+                    scratch.transposed = turned;
                 }
+                std::mem::take(&mut scratch.undecided)
             });
+            undecided.extend(found);
+            let waiting: usize = undecided.iter().map(Vec::len).sum();
+            if waiting > self.undecided / 2 || (number + 1) * ROUND >= pairs.len() {
+                self.settle(own, 0, 0..own.end(), own, tally, &undecided);
+                undecided.clear();
+            }
+        }
     }
 
     /// Reads the gallery block by block, blocks in parallel.
@@ -470,19 +517,43 @@ impl Search<'_> {
         tally: &Tally,
         scratch: &mut Scratch,
     ) {
-        if rows.clone().all(|query| tally.done(query - first_query)) && self.gallery.is_some() {
+        if rows.clone().all(|query| tally.active(query - first_query) == 0) && self.gallery.is_some() {
             return;
         }
-        let scores = &mut scratch.scores;
-        self.space
-            .screen(own.padded(rows.clone()), target.padded(columns.clone()), scores);
+        self.space.screen(
+            own.padded(rows.clone()),
+            target.padded(columns.clone()),
+            &mut scratch.scores,
+        );
         let width = columns.len().next_multiple_of(ROW_MULTIPLE);
         if own.prepared.bias.is_empty() {
             // The diagonal and the relevant items are overwritten, which the other side does not mind: they are its own.
-            self.count_scores(own, rows, first_query, target, columns, tally, scores, width);
+            let mut scores = std::mem::take(&mut scratch.scores);
+            let later = scratch.later();
+            self.count_scores(
+                own,
+                rows,
+                first_query,
+                target,
+                columns,
+                tally,
+                (&mut scores, width),
+                later,
+            );
+            scratch.scores = scores;
         } else {
-            let mut shifted = scores.clone();
-            self.count_scores(own, rows, first_query, target, columns, tally, &mut shifted, width);
+            let mut shifted = scratch.scores.clone();
+            let later = scratch.later();
+            self.count_scores(
+                own,
+                rows,
+                first_query,
+                target,
+                columns,
+                tally,
+                (&mut shifted, width),
+                later,
+            );
         }
     }
 
@@ -499,72 +570,67 @@ impl Search<'_> {
         target: Block<'_>,
         columns: Range<usize>,
         tally: &Tally,
-        scores: &mut [f32],
-        width: usize,
+        (scores, width): (&mut [f32], usize),
+        (undecided, most): (&mut Vec<Undecided>, usize),
     ) {
         let dim = self.queries.dim();
         let bias = target.bias(columns.clone());
-        pulp::Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
-                for (query, scores) in rows.zip(scores.chunks_exact_mut(width)) {
-                    if tally.done(query - first_query) {
+                for (query, scores) in rows.clone().zip(scores.chunks_exact_mut(width)) {
+                    let active = tally.active(query - first_query);
+                    if active == 0 {
                         continue;
                     }
                     let scores = &mut scores[..columns.len()];
                     for (score, &bias) in scores.iter_mut().zip(bias) {
                         *score += bias;
                     }
-                    let known = self.relevance.known(query);
-                    let from = known.partition_point(|&position| (position as usize) < columns.start);
-                    for &position in known[from..]
-                        .iter()
-                        .take_while(|&&position| (position as usize) < columns.end)
-                    {
-                        scores[position as usize - columns.start] = f32::NEG_INFINITY;
+                    // No relevant item is above all of them, so that it is met only where numbers are placed one by one, if they are.
+                    let one_by_one = self.relevance.plain() && tally.one_by_one(active);
+                    if !one_by_one {
+                        let known = self.relevance.known(query);
+                        let from = known.partition_point(|&position| (position as usize) < columns.start);
+                        for &position in known[from..]
+                            .iter()
+                            .take_while(|&&position| (position as usize) < columns.end)
+                        {
+                            scores[position as usize - columns.start] = f32::NEG_INFINITY;
+                        }
                     }
                     if self.gallery.is_none() && columns.contains(&query) {
                         scores[query - columns.start] = f32::NEG_INFINITY;
                     }
-                    let row = own.raw(query, dim);
+                    let given = (own.raw(query, dim), own.norm(query));
+                    // For all numbers or none: what is said of one item has to fit what is said of the next.
+                    let later = undecided.len() < most;
                     tally.count(
-                        query - first_query,
+                        (query - first_query, active),
                         scores,
                         columns.start,
                         #[inline(always)]
-                        |offset| {
-                            let position = columns.start + offset;
-                            self.space.key(row, target.raw(position, dim), target.norm(position))
+                        |offset| one_by_one && self.relevance.knows(query, columns.start + offset),
+                        #[inline(always)]
+                        |row| {
+                            if later {
+                                undecided.push(row);
+                                return row.uncertain as usize;
+                            }
+                            let position = row.row as usize;
+                            let other = (target.raw(position, dim), target.norm(position));
+                            let rough = self.space.rough_scores(given, [other]);
+                            tally.decide(
+                                row,
+                                rough.map(|(scores, error)| (scores[0], error)),
+                                #[inline(always)]
+                                || self.space.key(given.0, other.0, other.1),
+                            )
                         },
                     );
                 }
             },
         );
-    }
-}
-
-/// `[rows, width]` to `[width, rows]`; both are multiples of 16.
-#[inline(always)]
-fn transpose(source: &[f32], width: usize, target: &mut Vec<f32>) {
-    const SIDE: usize = 16;
-    let height = source.len() / width;
-    target.resize(source.len(), 0.0);
-    for top in (0..height).step_by(SIDE) {
-        for left in (0..width).step_by(SIDE) {
-            let mut square = [[0.0_f32; SIDE]; SIDE];
-            for (row, line) in square.iter_mut().enumerate() {
-                let at = (top + row) * width + left;
-                line.copy_from_slice(&source[at..at + SIDE]);
-            }
-            #[allow(clippy::needless_range_loop, reason = "a column of the square has no iterator")]
-            for column in 0..SIDE {
-                let at = (left + column) * height + top;
-                let line = &mut target[at..at + SIDE];
-                for (value, row) in line.iter_mut().zip(&square) {
-                    *value = row[column];
-                }
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! double precision, whatever the block size, the number of threads or the kernel. For the cosine, products of rows rounded to
 //! 16 bits can screen instead (`integer_products.rs`): faster, with a wider bound.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,9 @@ use super::EvaluationError;
 use super::blocks::products;
 use super::integer_products::{IntegerProducts, IntegerRows, slack, worst_error};
 use super::rows::Rows;
+use super::single_dots::{single_dots, terms};
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
+use crate::vectorized::vectorized;
 
 /// By what the gallery is ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,11 +126,6 @@ impl Space {
         Ok(space)
     }
 
-    /// By what the gallery is ranked.
-    pub(super) fn distance(&self) -> SearchDistance {
-        self.distance
-    }
-
     /// Whether rows are screened in integers.
     pub(super) fn in_integers(&self) -> bool {
         self.integers.is_some()
@@ -172,7 +169,7 @@ impl Space {
             .enumerate()
             .with_min_len(64)
             .filter_map(|(row, ((target, norm), source))| {
-                let problem = pulp::Arch::new().dispatch(
+                let problem = vectorized(
                     #[inline(always)]
                     || self.prepare_row(source, target, norm),
                 );
@@ -249,6 +246,33 @@ impl Space {
             SearchDistance::InnerProduct => -dot(query, row),
             SearchDistance::Euclidean => squared_distance(query, row),
         }
+    }
+
+    /// Screened numbers anew in single precision and by how much each can be off; `None` where single precision is of no use. Rows
+    /// come with their lengths, and are read side by side.
+    ///
+    /// Sums as in [`slack`](Self::slack), of as many terms as [`single_dots`] adds up one after the other.
+    #[inline(always)]
+    pub(super) fn rough_scores<const ROWS: usize>(
+        &self,
+        query: (&[f32], f64),
+        rows: [(&[f32], f64); ROWS],
+    ) -> Option<([f64; ROWS], f64)> {
+        /// Lengths of rows whose products neither overflow in single precision nor vanish.
+        const LENGTHS: RangeInclusive<f64> = 1e-12..=1e12;
+        /// More than the arithmetic in double precision can err by, and products that vanish.
+        const NEGLECTED: f64 = 1e-9;
+        let fit = self.distance == SearchDistance::Cosine
+            && LENGTHS.contains(&query.1)
+            && rows.iter().all(|row| LENGTHS.contains(&row.1));
+        if !fit {
+            return None;
+        }
+        let depth = terms(self.dim) as f64 * f64::from(f32::EPSILON) / 2.0;
+        let error = 1.01 * depth / (1.0 - depth).max(0.01) + NEGLECTED;
+        let sums = single_dots(query.0, rows.map(|row| row.0));
+        let score = |row: usize| f64::from(sums[row]) / (query.1 * rows[row].1);
+        Some((std::array::from_fn(score), error))
     }
 
     /// The number that screening would give for this key if it made no error.

@@ -6,16 +6,37 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
-use super::ranks::Horizon;
+use super::comparison::{Comparison, WORD};
+use super::ranks::{Horizon, Ranked};
+use super::undecided::Undecided;
 
 /// Up to this many relevant items are counted one after the other over a whole block, without branches.
 const LEVELS: usize = 8;
+
+/// Up to this many a number is compared with all of them to find its place.
+const FEW: usize = 64;
+
+/// Numbers that are compared at once.
+const LANES: usize = 8;
+
+/// Items are given up after one in so many blocks.
+const PRUNED: usize = 4;
 
 /// Bytes a relevant item takes while its block of queries is searched.
 pub(super) const BYTES_PER_POSITIVE: usize = 60;
 
 /// A relevant item: how far it is (see `Space::key`), where it stands in the gallery, how relevant it is.
 pub(super) type Positive = (f64, u32, f32);
+
+/// What is relevant to a query.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RelevantItems {
+    /// In any order. Where all items are equally relevant, those may be missing that are both below the score of the query from which
+    /// items are held back and behind another one that is.
+    pub(super) measured: Vec<Positive>,
+    /// How many there are, missing ones included.
+    pub(super) count: usize,
+}
 
 /// The relevant items of a block of queries and the counts so far.
 #[derive(Debug)]
@@ -36,14 +57,16 @@ pub(super) struct Tally {
     /// Relevant items that were counted from the start: all, or those up to the first hopeless one. If the rank of that one
     /// turns out to be beyond the horizon, so are those of all that follow.
     tried: Vec<u32>,
+    /// Relevant items, those included that were never measured.
+    relevant: Vec<usize>,
     limits: Vec<usize>,
 }
 
 impl Tally {
-    /// From the relevant items of each query in any order; `screened(query, key)` is the number screening stands for, and how
-    /// far it can be off. Items below the score `hopeless` of a query (empty: no query has one) are held back, but for the first.
+    /// From the relevant items of each query; `screened(query, key)` is the number screening stands for, and how far it can be off.
+    /// Items below the score `hopeless` of a query (empty: no query has one) are held back, but for the first.
     pub(super) fn new(
-        mut lists: Vec<Vec<Positive>>,
+        mut lists: Vec<RelevantItems>,
         horizon: Horizon,
         hopeless: &[f32],
         screened: impl Fn(usize, f64) -> (f64, f64) + Sync,
@@ -51,12 +74,13 @@ impl Tally {
         let mut starts = Vec::with_capacity(lists.len() + 1);
         starts.push(0);
         for list in &lists {
-            starts.push(starts[starts.len() - 1] + list.len());
+            starts.push(starts[starts.len() - 1] + list.measured.len());
         }
         let total = starts[lists.len()];
         let (mut low, mut high) = (vec![0.0; total], vec![0.0; total]);
         let (mut positives, mut above) = (vec![(0.0, 0, 0.0); total], vec![0; total]);
-        let limits: Vec<usize> = lists.iter().map(|list| horizon.limit(list.len())).collect();
+        let relevant: Vec<usize> = lists.iter().map(|list| list.count).collect();
+        let limits = relevant.iter().map(|&count| horizon.limit(count)).collect();
         let mut tried: Vec<u32> = vec![0; lists.len()];
         lists
             .par_iter_mut()
@@ -76,9 +100,9 @@ impl Tally {
                     )
                 };
                 let all = hopeless == f32::NEG_INFINITY;
-                let last = put_in_order(list, |positive| all || bounds(positive).1 >= hopeless);
-                positives.copy_from_slice(list);
-                *list = Vec::new();
+                let mut list = std::mem::take(&mut list.measured);
+                let last = put_in_order(&mut list, |positive| all || bounds(positive).1 >= hopeless);
+                positives.copy_from_slice(&list);
                 for ((positive, low), high) in positives.iter().zip(low.iter_mut()).zip(high.iter_mut()) {
                     (*low, *high) = bounds(positive);
                 }
@@ -96,36 +120,59 @@ impl Tally {
             before: counts,
             active,
             tried,
+            relevant,
             limits,
         };
         (0..tally.limits.len()).for_each(|query| tally.prune(query));
         tally
     }
 
-    /// Whether nothing about a query remains to be counted.
-    pub(super) fn done(&self, query: usize) -> bool {
-        self.active[query].load(Relaxed) == 0
+    /// How many relevant items of a query are still counted; 0 where there are none.
+    #[inline(always)]
+    pub(super) fn active(&self, query: usize) -> usize {
+        self.active[query].load(Relaxed) as usize
     }
 
-    /// Counts a block of screened numbers: `scores[i]` belongs to row `first + i` of the gallery, whose distance is `exact(i)`.
+    /// Whether the numbers that are not above all of so many items are placed one by one.
     #[inline(always)]
-    pub(super) fn count(&self, query: usize, scores: &[f32], first: usize, exact: impl Fn(usize) -> f64) {
-        let active = self.active[query].load(Relaxed) as usize;
-        if active == 0 {
-            return;
-        }
+    pub(super) fn one_by_one(&self, active: usize) -> bool {
+        active > LEVELS
+    }
+
+    /// Counts a block of screened numbers, of which `scores[i]` belongs to row `first + i` of the gallery, for a query and those of its
+    /// items that were [`active`](Self::active). Where numbers are placed [one by one](Self::one_by_one), `skip(i)` says which do not
+    /// count. Where screening leaves open which of some items stand before a row, `decide` says how many of all items do, or as many as
+    /// can.
+    #[inline(always)]
+    pub(super) fn count(
+        &self,
+        (query, active): (usize, usize),
+        scores: &[f32],
+        first: usize,
+        skip: impl Fn(usize) -> bool,
+        mut decide: impl FnMut(Undecided) -> usize,
+    ) {
         let range = self.starts[query]..self.starts[query] + active;
         let (low, high) = (&self.low[range.clone()], &self.high[range.clone()]);
-        let (positives, counts) = (&self.positives[range.clone()], &self.before[range]);
-        let last = low[active - 1];
-        let mut reaching = 0_u32;
-        for &score in scores {
-            reaching += u32::from(score >= last);
-        }
-        if reaching == 0 {
-            return;
-        }
+        let counts = &self.before[range];
+        let mut decide = |offset: usize, certain: usize, uncertain: usize| {
+            decide(Undecided {
+                query: query as u32,
+                row: (first + offset) as u32,
+                certain: certain as u32,
+                uncertain: uncertain as u32,
+                counted: uncertain < active,
+            })
+        };
         if active <= LEVELS {
+            let last = low[active - 1];
+            let mut reaching = 0_u32;
+            for &score in scores {
+                reaching += u32::from(score >= last);
+            }
+            if reaching == 0 {
+                return;
+            }
             let mut above = [0_u32; LEVELS];
             for place in (0..active).rev() {
                 let (low, high) = (low[place], high[place]);
@@ -141,8 +188,7 @@ impl Tally {
                 if possible > sure {
                     for (offset, &score) in scores.iter().enumerate() {
                         if score >= low && score <= high {
-                            let item = (exact(offset), (first + offset) as u32, 0.0);
-                            above[place] += u32::from(before(item, positives[place]).is_lt());
+                            above[place] += u32::from(decide(offset, place, place + 1) == place);
                         }
                     }
                 }
@@ -154,29 +200,64 @@ impl Tally {
                 }
                 previous = above;
             }
+        } else if active <= FEW {
+            let mut bounds = [([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]); FEW / LANES];
+            for ((low, high), (all_low, all_high)) in bounds.iter_mut().zip(low.chunks(LANES).zip(high.chunks(LANES))) {
+                low[..all_low.len()].copy_from_slice(all_low);
+                high[..all_high.len()].copy_from_slice(all_high);
+            }
+            let bounds = &bounds[..active.div_ceil(LANES)];
+            // One more for the numbers that are behind all items; a bit says which are not 0.
+            let (mut found, mut touched) = ([0_u32; FEW + 1], 0_u64);
+            let sure = open(
+                scores,
+                low[active - 1],
+                high[0],
+                #[inline(always)]
+                |offset, score| {
+                    if skip(offset) {
+                        return;
+                    }
+                    // Every item is looked at, which costs less than a branch that is taken by chance.
+                    let (mut above, mut reached) = ([0_u32; LANES], [0_u32; LANES]);
+                    for (low, high) in bounds {
+                        for lane in 0..LANES {
+                            above[lane] += u32::from(low[lane] > score);
+                            reached[lane] += u32::from(high[lane] >= score);
+                        }
+                    }
+                    let (certain, uncertain) = (sum(above), sum(reached));
+                    let place = if certain == uncertain {
+                        certain
+                    } else {
+                        decide(offset, certain, uncertain)
+                    };
+                    found[place] += 1;
+                    touched |= 1_u64.checked_shl(place as u32).unwrap_or(0);
+                },
+            );
+            found[0] += sure;
+            touched |= u64::from(sure > 0);
+            while touched != 0 {
+                let place = touched.trailing_zeros() as usize;
+                touched &= touched - 1;
+                if let Some(count) = counts.get(place) {
+                    count.fetch_add(found[place], Relaxed);
+                }
+            }
         } else {
-            // As many as a word has bits, which say which numbers have to be placed.
-            const CHUNK: usize = 32;
             let all = self.starts[query]..self.starts[query] + self.tried[query] as usize;
             let steps = Steps::over(&self.low[all.clone()]);
             let above_steps = &self.above[all];
-            let best = high[0];
-            let mut sure = 0_u32;
-            let (chunks, rest) = scores.as_chunks::<CHUNK>();
-            let mut filled_up = [f32::NEG_INFINITY; CHUNK];
-            filled_up[..rest.len()].copy_from_slice(rest);
-            for (number, chunk) in chunks.iter().chain(std::iter::once(&filled_up)).enumerate() {
-                let (mut above, mut open) = (0_u32, 0_u32);
-                for (offset, &score) in chunk.iter().enumerate() {
-                    above += u32::from(score > best);
-                    open |= u32::from((score >= last) & (score <= best)) << offset;
-                }
-                sure += above;
-                while open != 0 {
-                    let offset = open.trailing_zeros() as usize;
-                    open &= open - 1;
-                    let score = chunk[offset];
-                    // The items `certain..uncertain` are too close for screening to tell.
+            let sure = open(
+                scores,
+                low[active - 1],
+                high[0],
+                #[inline(always)]
+                |offset, score| {
+                    if skip(offset) {
+                        return;
+                    }
                     let certain = steps.place(score, low, above_steps);
                     let uncertain = match high.get(certain) {
                         Some(&high_of_it) if high_of_it >= score => {
@@ -187,21 +268,63 @@ impl Tally {
                     let place = if certain == uncertain {
                         certain
                     } else {
-                        let offset = number * CHUNK + offset;
-                        let item = (exact(offset), (first + offset) as u32, 0.0);
-                        let among = &positives[certain..uncertain];
-                        certain + among.partition_point(|&positive| before(positive, item).is_lt())
+                        decide(offset, certain, uncertain)
                     };
                     if let Some(count) = counts.get(place) {
                         count.fetch_add(1, Relaxed);
                     }
-                }
-            }
+                },
+            );
             if sure > 0 {
                 counts[0].fetch_add(sure, Relaxed);
             }
         }
-        self.prune(query);
+        // Not for every block: that costs more than a few items more.
+        if (first / scores.len() + query).is_multiple_of(PRUNED) {
+            self.prune(query);
+        }
+    }
+
+    /// How many relevant items stand before a row whose place screening left open: by its score within `error`, if there is one, and its
+    /// exact key.
+    #[inline(always)]
+    pub(super) fn decide(&self, row: Undecided, rough: Option<(f64, f64)>, key: impl FnOnce() -> f64) -> usize {
+        let first = self.starts[row.query as usize];
+        let (mut certain, mut uncertain) = (first + row.certain as usize, first + row.uncertain as usize);
+        if let Some((score, error)) = rough {
+            // Items stand in the middle of their bounds, which are equally wide, but for rounding to single precision.
+            let half = f64::from(self.high[certain] - self.low[certain]) / 2.0;
+            let error = error + 8.0 * f64::from(f32::EPSILON) * (score.abs() + error + 2.0 * half);
+            let before = |from: usize, than: f64| {
+                let low = &self.low[from..uncertain];
+                from + low.partition_point(|&low| f64::from(low) + half > than)
+            };
+            certain = before(certain, score + error);
+            uncertain = before(certain, score - error);
+        }
+        if certain < uncertain {
+            let item = (key(), row.row, 0.0);
+            let among = &self.positives[certain..uncertain];
+            certain += among.partition_point(|&positive| before(positive, item).is_lt());
+        }
+        certain - first
+    }
+
+    /// Whether anybody still asks for the place of a row.
+    pub(super) fn matters(&self, row: &Undecided) -> bool {
+        row.certain < self.active[row.query as usize].load(Relaxed)
+    }
+
+    /// Moves a row that was counted behind all items in question to its place. Not while blocks are counted for its query.
+    #[inline(always)]
+    pub(super) fn settle(&self, row: Undecided, place: usize) {
+        let first = self.starts[row.query as usize];
+        if row.counted {
+            self.before[first + row.uncertain as usize].fetch_sub(1, Relaxed);
+        }
+        if let Some(count) = self.before[first..self.starts[row.query as usize + 1]].get(place) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     /// Gives up the relevant items whose rank is already beyond the horizon.
@@ -226,13 +349,13 @@ impl Tally {
             let (first, tried) = (self.starts[query], self.tried[query] as usize);
             let counted = &self.before[first..first + tried];
             let rank = tried + counted.iter().map(|count| count.load(Relaxed) as usize).sum::<usize>();
-            first + tried < self.starts[query + 1] && rank <= self.limits[query]
+            tried < self.relevant[query] && rank <= self.limits[query]
         };
         (0..self.limits.len()).filter(unsure).collect()
     }
 
-    /// For each query the ranks within the horizon, and the degrees of all its relevant items, nearest first.
-    pub(super) fn finish(self) -> Vec<(Vec<u32>, Vec<f32>)> {
+    /// What was found for each query.
+    pub(super) fn finish(self) -> Vec<Ranked> {
         let lists = (0..self.limits.len()).into_par_iter().map(|query| {
             let range = self.starts[query]..self.starts[query + 1];
             let mut rank = 0_usize;
@@ -244,11 +367,44 @@ impl Tally {
                 }
                 ranks.push(rank as u32);
             }
-            let degrees = self.positives[range].iter().map(|positive| positive.2).collect();
-            (ranks, degrees)
+            Ranked {
+                relevant: self.relevant[query] as u32,
+                ranks,
+                degrees: self.positives[range].iter().map(|positive| positive.2).collect(),
+            }
         });
         lists.collect()
     }
+}
+
+/// Calls `place(offset, score)` for the scores from `last` to `best` and says how many are above.
+#[inline(always)]
+fn open(scores: &[f32], last: f32, best: f32, mut place: impl FnMut(usize, f32)) -> u32 {
+    let mut sure = 0_u32;
+    let (chunks, rest) = scores.as_chunks::<WORD>();
+    let mut filled_up = [f32::NEG_INFINITY; WORD];
+    filled_up[..rest.len()].copy_from_slice(rest);
+    let compare = Comparison::new();
+    for (number, chunk) in chunks.iter().chain(std::iter::once(&filled_up)).enumerate() {
+        let mut open = compare.at_least(chunk, last);
+        if open == 0 {
+            continue;
+        }
+        let above = !compare.at_most(chunk, best);
+        sure += above.count_ones();
+        open &= !above;
+        while open != 0 {
+            let offset = open.trailing_zeros() as usize;
+            open &= open - 1;
+            place(number * WORD + offset, chunk[offset]);
+        }
+    }
+    sure
+}
+
+#[inline(always)]
+fn sum(lanes: [u32; LANES]) -> usize {
+    lanes.iter().sum::<u32>() as usize
 }
 
 /// Puts relevant items in order, nearest first, and says how many have to be counted: those with a `chance` and the first without. Where

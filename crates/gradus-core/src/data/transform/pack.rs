@@ -1,5 +1,7 @@
 //! Interleaved pixels → normalised channels, mirrored on the way: one pass instead of three.
 
+use crate::vectorized::vectorized;
+
 /// What a channel's values are normalised by: `(value / 255 - mean) / std`, torchvision's formula and rounding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Normalisation {
@@ -19,7 +21,7 @@ pub(super) fn pack<T: Copy + Into<f32>>(
     target: &mut [f32],
 ) {
     // Compiled for AVX2 too and chosen at run time; the operations, and so the values, are the same.
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let (red, rest) = target.split_at_mut(size * size);

@@ -1,0 +1,90 @@
+//! Comparisons of many numbers with one, whose outcomes become the bits of a word.
+
+/// As many numbers as a word has bits.
+pub(super) const WORD: usize = 32;
+
+/// Compares with the instructions that this processor has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Comparison {
+    #[cfg(target_arch = "x86_64")]
+    simd: Option<pulp::x86::V3>,
+}
+
+impl Comparison {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            simd: pulp::x86::V3::try_new(),
+        }
+    }
+
+    /// A bit for each number that is not below the bound. Numbers and bound are not NaN.
+    #[inline(always)]
+    pub(super) fn at_least(self, numbers: &[f32; WORD], bound: f32) -> u32 {
+        self.bits::<{ operation::AT_LEAST }>(numbers, bound, |number| number >= bound)
+    }
+
+    /// A bit for each number that is not above the bound. Numbers and bound are not NaN.
+    #[inline(always)]
+    pub(super) fn at_most(self, numbers: &[f32; WORD], bound: f32) -> u32 {
+        self.bits::<{ operation::AT_MOST }>(numbers, bound, |number| number <= bound)
+    }
+
+    #[inline(always)]
+    fn bits<const OPERATION: i32>(self, numbers: &[f32; WORD], bound: f32, holds: impl Fn(f32) -> bool) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = self.simd {
+            let bound = simd.avx._mm256_set1_ps(bound);
+            let mut bits = 0;
+            for (place, eight) in numbers.as_chunks::<8>().0.iter().enumerate() {
+                let outcome = simd.avx._mm256_cmp_ps::<OPERATION>(pulp::cast(*eight), bound);
+                bits |= (simd.avx._mm256_movemask_ps(outcome) as u32) << (8 * place);
+            }
+            return bits;
+        }
+        let mut bits = 0;
+        for (place, &number) in numbers.iter().enumerate() {
+            bits |= u32::from(holds(number)) << place;
+        }
+        bits
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod operation {
+    pub(super) const AT_LEAST: i32 = std::arch::x86_64::_CMP_GE_OQ;
+    pub(super) const AT_MOST: i32 = std::arch::x86_64::_CMP_LE_OQ;
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod operation {
+    pub(super) const AT_LEAST: i32 = 0;
+    pub(super) const AT_MOST: i32 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_bit_is_the_outcome_of_its_number(
+            numbers in prop::array::uniform32(prop::sample::select(vec![f32::NEG_INFINITY, -1.0, -0.0, 0.0, 0.25, 1.0])),
+            bound in prop::sample::select(vec![-1.0_f32, 0.0, 0.25, 0.5]),
+        ) {
+            let mut all = vec![Comparison::new()];
+            #[cfg(target_arch = "x86_64")]
+            all.push(Comparison { simd: None });
+            for compare in all {
+                let (least, most) = (compare.at_least(&numbers, bound), compare.at_most(&numbers, bound));
+                for (place, &number) in numbers.iter().enumerate() {
+                    prop_assert_eq!(least >> place & 1 == 1, number >= bound);
+                    prop_assert_eq!(most >> place & 1 == 1, number <= bound);
+                }
+            }
+        }
+    }
+}

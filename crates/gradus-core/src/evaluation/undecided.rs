@@ -1,0 +1,100 @@
+//! Rows whose place among relevant items screening leaves open. They are counted behind all items in question, and decided once it is
+//! known which items can still be within the horizon: of most, nobody asks any more.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::search::{Block, Search};
+use super::tally::Tally;
+use crate::vectorized::vectorized;
+
+/// Rows whose distances are computed side by side, so that the memory is asked for several at once.
+const TOGETHER: usize = 4;
+
+/// A row of the gallery and some relevant items of a query, of which it is open which stand before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Undecided {
+    pub(super) query: u32,
+    pub(super) row: u32,
+    /// Items that stand before it for sure.
+    pub(super) certain: u32,
+    /// Items that may stand before it.
+    pub(super) uncertain: u32,
+    /// Whether it was counted, before item `uncertain`.
+    pub(super) counted: bool,
+}
+
+/// Those that still matter, those of each of the `queries` side by side.
+fn by_query(undecided: &[Vec<Undecided>], tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
+    let open = || undecided.iter().flatten().filter(|row| tally.matters(row));
+    let mut ends = vec![0_usize; queries.len() + 1];
+    for row in open() {
+        ends[row.query as usize - queries.start + 1] += 1;
+    }
+    for query in 0..queries.len() {
+        ends[query + 1] += ends[query];
+    }
+    let Some(&any) = undecided.iter().flatten().next() else {
+        return Vec::new();
+    };
+    let mut sorted = vec![any; ends[queries.len()]];
+    for row in open() {
+        let at = &mut ends[row.query as usize - queries.start];
+        sorted[*at] = *row;
+        *at += 1;
+    }
+    sorted
+}
+
+impl Search<'_> {
+    /// Decides what was left open while the queries `queries`, counted from `first_query` on, were counted.
+    pub(super) fn settle(
+        &self,
+        own: Block<'_>,
+        first_query: usize,
+        queries: Range<usize>,
+        target: Block<'_>,
+        tally: &Tally,
+        undecided: &[Vec<Undecided>],
+    ) {
+        let open = by_query(undecided, tally, queries);
+        open.par_chunk_by(|a, b| a.query == b.query).for_each(|rows| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for rows in rows.chunks(TOGETHER) {
+                        self.decide(own, first_query, target, tally, rows);
+                    }
+                },
+            );
+        });
+    }
+
+    /// Decides some rows for the same query.
+    #[inline(always)]
+    fn decide(&self, own: Block<'_>, first_query: usize, target: Block<'_>, tally: &Tally, rows: &[Undecided]) {
+        let dim = self.queries.dim();
+        let query = first_query + rows[0].query as usize;
+        let given = own.raw(query, dim);
+        let others: [_; TOGETHER] = std::array::from_fn(
+            #[inline(always)]
+            |place| {
+                let row = rows[place.min(rows.len() - 1)].row as usize;
+                (target.raw(row, dim), target.norm(row))
+            },
+        );
+        let rough = self.space.rough_scores((given, own.norm(query)), others);
+        for (place, &row) in rows.iter().enumerate() {
+            let rough = rough.map(|(scores, error)| (scores[place], error));
+            let (other, norm) = others[place];
+            let place = tally.decide(
+                row,
+                rough,
+                #[inline(always)]
+                || self.space.key(given, other, norm),
+            );
+            tally.settle(row, place);
+        }
+    }
+}
