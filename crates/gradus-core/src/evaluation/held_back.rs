@@ -18,12 +18,13 @@ pub(super) struct HeldBack {
 }
 
 impl HeldBack {
-    /// For a query whose items are hopeless where their exact score and `slack` together stay below `threshold`.
-    pub(super) fn new(threshold: f32, slack: f64) -> Self {
+    /// For a query whose items, of which there are `most`, are hopeless where their exact score and `slack` together stay below
+    /// `threshold`.
+    pub(super) fn new(threshold: f32, slack: f64, most: usize) -> Self {
         Self {
             slack,
             below: f64::from(threshold) - APART * slack,
-            items: Vec::new(),
+            items: Vec::with_capacity(most),
             nearest: f64::NEG_INFINITY,
         }
     }
@@ -68,7 +69,7 @@ mod tests {
         let screened = |row: u32| (exact(row) + (f64::from(row % 5) / 2.0 - 1.0) * SLACK) as f32;
         let mut held = 0;
         for threshold in [-1.0_f32, 0.0, 1e-3, 3e-3, 9e-3] {
-            let mut judge = HeldBack::new(threshold, SLACK);
+            let mut judge = HeldBack::new(threshold, SLACK, 500);
             let back: Vec<u32> = (0..500).filter(|&row| judge.holds_back(row, screened(row))).collect();
             held += back.len();
             for row in 0..500 {

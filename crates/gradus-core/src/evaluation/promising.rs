@@ -29,6 +29,7 @@ struct Scratch {
     queries: Gathered,
     relevant: Gathered,
     scores: Vec<f32>,
+    query: Vec<f64>,
 }
 
 impl Search<'_> {
@@ -52,7 +53,7 @@ impl Search<'_> {
             let queries = together[number];
             let judges = queries.iter().map(|query| {
                 let offset = query - rows.start;
-                HeldBack::new(hopeless[offset], slacks[offset])
+                HeldBack::new(hopeless[offset], slacks[offset], self.relevance.known(*query).len())
             });
             (queries, self.judged(own, queries, target, judges.collect(), scratch))
         });
@@ -80,6 +81,7 @@ impl Search<'_> {
             queries: gathered,
             relevant,
             scores,
+            query: row,
         } = scratch;
         self.gather(own, queries.iter().copied(), (self.queries, "query"), gathered)?;
         let padded = |gathered: &Gathered| 0..gathered.prepared.len.next_multiple_of(ROW_MULTIPLE);
@@ -104,7 +106,7 @@ impl Search<'_> {
                 || {
                     let each = queries.iter().zip(&mut lists).zip(&mut judges);
                     for (((&query, list), judge), scores) in each.zip(scores.chunks_exact(width)) {
-                        let row = own.widened(query, dim);
+                        own.widen(query, dim, row);
                         let mut place = 0;
                         for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
                             while known[place] != position {
@@ -113,7 +115,7 @@ impl Search<'_> {
                             let score = scores[place] + bias.get(place).copied().unwrap_or(0.0);
                             if !judge.holds_back(position, score) {
                                 list.count += 1;
-                                list.measured.push((self.key(&row, at_hand, place), position, degree));
+                                list.measured.push((self.key(row, at_hand, place), position, degree));
                             }
                         }
                     }
@@ -124,11 +126,11 @@ impl Search<'_> {
             vectorized(
                 #[inline(always)]
                 || {
-                    let row = own.widened(query, dim);
+                    own.widen(query, dim, row);
                     judge.finish(
                         list,
                         #[inline(always)]
-                        |position| self.key(&row, target, position as usize),
+                        |position| self.key(row, target, position as usize),
                     );
                 },
             );

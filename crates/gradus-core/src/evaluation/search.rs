@@ -169,8 +169,11 @@ impl<'a> Block<'a> {
 
     /// The row at a position of the whole set in double precision.
     #[inline(always)]
-    pub(super) fn widened(&self, position: usize, dim: usize) -> Vec<f64> {
-        self.raw(position, dim).iter().copied().map(f64::from).collect()
+    pub(super) fn widen(&self, position: usize, dim: usize, row: &mut Vec<f64>) {
+        row.resize(dim, 0.0);
+        for (wide, &value) in row.iter_mut().zip(self.raw(position, dim)) {
+            *wide = f64::from(value);
+        }
     }
 
     #[inline(always)]
@@ -321,7 +324,8 @@ impl Search<'_> {
                 #[inline(always)]
                 || {
                     // Widened once for all its items.
-                    let row = own.widened(query, self.queries.dim());
+                    let mut row = Vec::new();
+                    own.widen(query, self.queries.dim(), &mut row);
                     // No `extend`: what that calls is compiled without AVX2.
                     for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
                         list.count += 1;
@@ -356,23 +360,25 @@ impl Search<'_> {
         let mut prepared = Prepared::default();
         let fault = |row: usize, problem| row_error(self.target(), "gallery", positions[row] as usize, problem);
         self.space.prepare(&raw, &fault, &mut prepared)?;
-        let mut thresholds = vec![f32::NEG_INFINITY; rows.len()];
-        let size = self.tile.queries;
-        thresholds
-            .par_chunks_mut(size)
-            .enumerate()
-            .for_each_init(Vec::new, |scores, (number, thresholds)| {
-                let first = rows.start + number * size;
-                let part = first..first + thresholds.len();
-                self.space
-                    .screen(own.padded(part.clone()), (&prepared, 0..SAMPLE), scores);
-                for ((query, scores), threshold) in part.zip(scores.chunks_exact_mut(SAMPLE)).zip(thresholds) {
-                    for (score, &bias) in scores.iter_mut().zip(&prepared.bias) {
-                        *score += bias;
-                    }
-                    *threshold = sample.hopeless(scores, self.relevance.known(query), horizon);
+        let parts: Vec<_> = ranges(rows.clone(), self.tile.queries).collect();
+        let found = handed_out(parts.len(), |scores: &mut Vec<f32>, number| {
+            let part = &parts[number];
+            self.space
+                .screen(own.padded(part.clone()), (&prepared, 0..SAMPLE), scores);
+            let of_query = part.clone().zip(scores.chunks_exact_mut(SAMPLE));
+            let thresholds = of_query.map(|(query, scores)| {
+                for (score, &bias) in scores.iter_mut().zip(&prepared.bias) {
+                    *score += bias;
                 }
+                sample.hopeless(scores, self.relevance.known(query), horizon)
             });
+            (number, thresholds.collect::<Vec<f32>>())
+        });
+        let mut thresholds = vec![f32::NEG_INFINITY; rows.len()];
+        for (number, found) in found {
+            let first = number * self.tile.queries;
+            thresholds[first..first + found.len()].copy_from_slice(&found);
+        }
         Ok(thresholds)
     }
 

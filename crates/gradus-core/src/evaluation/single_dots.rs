@@ -50,7 +50,6 @@ impl<const ROWS: usize> pulp::NullaryFnOnce for Avx<'_, ROWS> {
     type Output = [f32; ROWS];
 
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "the same two numbers index sums and halves")]
     fn call(self) -> [f32; ROWS] {
         use std::arch::x86_64::__m256;
         let Self { simd, a, rows } = self;

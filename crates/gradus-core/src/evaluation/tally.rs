@@ -80,7 +80,6 @@ impl Tally {
         let (mut low, mut high) = (vec![0.0; total], vec![0.0; total]);
         let (mut positives, mut above) = (vec![(0.0, 0, 0.0); total], vec![0; total]);
         let relevant: Vec<usize> = lists.iter().map(|list| list.count).collect();
-        let limits = relevant.iter().map(|&count| horizon.limit(count)).collect();
         let mut tried: Vec<u32> = vec![0; lists.len()];
         lists
             .par_iter_mut()
@@ -109,9 +108,12 @@ impl Tally {
                 *tried = last as u32;
                 Steps::over(&low[..last]).fill(&low[..last], &mut above[..last]);
             });
-        let active = tried.iter().map(|&tried| AtomicU32::new(tried)).collect();
+        let limits: Vec<usize> = relevant.iter().map(|&count| horizon.limit(count)).collect();
+        // Ranks are at least places. The best item is always placed.
+        let within = |(&tried, &limit): (&u32, &usize)| AtomicU32::new((tried as usize).min(limit.max(1)) as u32);
+        let active = tried.iter().zip(&limits).map(within).collect();
         let counts = (0..total).map(|_| AtomicU32::new(0)).collect();
-        let tally = Self {
+        Self {
             starts,
             positives,
             low,
@@ -122,9 +124,7 @@ impl Tally {
             tried,
             relevant,
             limits,
-        };
-        (0..tally.limits.len()).for_each(|query| tally.prune(query));
-        tally
+        }
     }
 
     /// How many relevant items of a query are still counted; 0 where there are none.

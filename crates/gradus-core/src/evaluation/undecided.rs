@@ -27,19 +27,20 @@ pub(super) struct Undecided {
 
 /// Those that still matter, those of each of the `queries` side by side.
 fn by_query(undecided: &[Vec<Undecided>], tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
-    let open = || undecided.iter().flatten().filter(|row| tally.matters(row));
+    let open = |rows: &Vec<Undecided>| rows.iter().copied().filter(|row| tally.matters(row)).collect();
+    let open: Vec<Vec<Undecided>> = undecided.par_iter().map(open).collect();
     let mut ends = vec![0_usize; queries.len() + 1];
-    for row in open() {
+    for row in open.iter().flatten() {
         ends[row.query as usize - queries.start + 1] += 1;
     }
     for query in 0..queries.len() {
         ends[query + 1] += ends[query];
     }
-    let Some(&any) = undecided.iter().flatten().next() else {
+    let Some(&any) = open.iter().flatten().next() else {
         return Vec::new();
     };
     let mut sorted = vec![any; ends[queries.len()]];
-    for row in open() {
+    for row in open.iter().flatten() {
         let at = &mut ends[row.query as usize - queries.start];
         sorted[*at] = *row;
         *at += 1;
