@@ -53,7 +53,7 @@ impl Search<'_> {
             let queries = together[number];
             let judges = queries.iter().map(|query| {
                 let offset = query - rows.start;
-                HeldBack::new(hopeless[offset], slacks[offset], self.relevance.known(*query).len())
+                HeldBack::new(hopeless[offset], slacks[offset])
             });
             (queries, self.judged(own, queries, target, judges.collect(), scratch))
         });
@@ -98,26 +98,24 @@ impl Search<'_> {
             let width = columns.len();
             self.space
                 .screen((&gathered.prepared, rows), (&relevant.prepared, columns), scores);
-            let within = known[0]..known[known.len() - 1].saturating_add(1);
             let at_hand = Block::new(&relevant.raw, &relevant.prepared, 0);
             let bias = &relevant.prepared.bias;
             vectorized(
                 #[inline(always)]
                 || {
                     let each = queries.iter().zip(&mut lists).zip(&mut judges);
-                    for (((&query, list), judge), scores) in each.zip(scores.chunks_exact(width)) {
-                        own.widen(query, dim, row);
-                        let mut place = 0;
-                        for (position, degree) in self.relevance.relevant_within(query, within.clone()) {
-                            while known[place] != position {
-                                place += 1;
-                            }
-                            let score = scores[place] + bias.get(place).copied().unwrap_or(0.0);
-                            if !judge.holds_back(position, score) {
-                                list.count += 1;
-                                list.measured.push((self.key(row, at_hand, place), position, degree));
-                            }
+                    for (((&query, list), judge), scores) in each.zip(scores.chunks_exact_mut(width)) {
+                        for (score, &bias) in scores.iter_mut().zip(bias) {
+                            *score += bias;
                         }
+                        list.count += self.mask(query, known, scores);
+                        own.widen(query, dim, row);
+                        judge.judge(
+                            scores,
+                            known,
+                            #[inline(always)]
+                            |place| list.measured.push((self.key(row, at_hand, place), known[place], 1.0)),
+                        );
                     }
                 },
             );
@@ -136,6 +134,31 @@ impl Search<'_> {
             );
         }
         Ok(lists)
+    }
+
+    /// Overwrites the scores of rows a query knows that are not relevant to it, and says how many are.
+    #[inline(always)]
+    fn mask(&self, query: usize, known: &[u32], scores: &mut [f32]) -> usize {
+        if self.relevance.plain() {
+            let itself = known.binary_search(&(query as u32)).ok();
+            let itself = itself.filter(|_| self.gallery.is_none());
+            if let Some(place) = itself {
+                scores[place] = f32::NEG_INFINITY;
+            }
+            return known.len() - usize::from(itself.is_some());
+        }
+        let within = known[0]..known[known.len() - 1].saturating_add(1);
+        let (mut count, mut place) = (0, 0);
+        for (position, _) in self.relevance.relevant_within(query, within) {
+            while known[place] != position {
+                scores[place] = f32::NEG_INFINITY;
+                place += 1;
+            }
+            place += 1;
+            count += 1;
+        }
+        scores[place..known.len()].fill(f32::NEG_INFINITY);
+        count
     }
 
     /// Copies and prepares rows of a set.
