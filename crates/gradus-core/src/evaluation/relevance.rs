@@ -97,6 +97,7 @@ impl Relevance {
     }
 
     /// The number of what a query knows: the same for queries that know the same rows.
+    #[inline(always)]
     pub(super) fn group(&self, query: usize) -> usize {
         self.groups[query]
     }
@@ -107,18 +108,9 @@ impl Relevance {
         &self.known[self.starts[group]..self.starts[group + 1]]
     }
 
-    /// Whether all that queries know, but themselves, is relevant to the same degree.
+    /// Whether all that a query knows, but itself, is relevant to the same degree.
     pub(super) fn plain(&self) -> bool {
         !self.graded() && self.cameras.is_none()
-    }
-
-    /// Whether a row is no plain wrong answer.
-    #[inline(always)]
-    pub(super) fn knows(&self, query: usize, row: usize) -> bool {
-        if self.gallery.is_none() && !self.graded() {
-            return self.groups[query] == self.groups[row];
-        }
-        self.known(query).binary_search(&(row as u32)).is_ok()
     }
 
     /// The relevant rows, rising, with their degree (above 0, at most 1).

@@ -594,7 +594,7 @@ impl Search<'_> {
                         *score += bias;
                     }
                     // No relevant item is above all of them, so that it is met only where numbers are placed one by one, if they are.
-                    let one_by_one = self.relevance.plain() && tally.one_by_one(active);
+                    let one_by_one = self.gallery.is_none() && self.relevance.plain() && tally.one_by_one(active);
                     if !one_by_one {
                         let known = self.relevance.known(query);
                         let from = known.partition_point(|&position| (position as usize) < columns.start);
@@ -616,7 +616,9 @@ impl Search<'_> {
                         scores,
                         columns.start,
                         #[inline(always)]
-                        |offset| one_by_one && self.relevance.knows(query, columns.start + offset),
+                        |offset| {
+                            one_by_one && self.relevance.group(query) == self.relevance.group(columns.start + offset)
+                        },
                         #[inline(always)]
                         |row| {
                             if later {
