@@ -838,6 +838,30 @@ mod tests {
         }
     }
 
+    /// Classes that take several blocks, of whose rows half are junk to each query.
+    #[test]
+    fn large_classes_seen_by_two_cameras_are_placed_as_without_a_sample() {
+        let set = random_set(11, 2080, 16, 13);
+        let cameras: Vec<u32> = (0..2080).map(|row| row / 3 % 2).collect();
+        let relevance = Relevance::new(set.labels.clone().into(), None).unwrap();
+        let relevance = relevance.without_same_camera(cameras.clone(), cameras).unwrap();
+        assert!(RankSample::new(&relevance, 0..2080, Horizon::RELEVANT).is_some());
+        let options = EvaluationOptions::default();
+        let found = rank_positives(&set, None, &relevance, Horizon::RELEVANT, &options).unwrap();
+        let all = rank_positives(&set, None, &relevance, Horizon::EVERYTHING, &options).unwrap();
+        for query in 0..2080 {
+            let relevant = all.relevant(query);
+            assert_eq!(found.relevant(query), relevant);
+            let within = |&(place, rank): &(usize, u32)| place == 0 || rank as usize <= relevant;
+            let expected = all.of(query).iter().copied().enumerate().filter(within);
+            assert_eq!(
+                found.of(query),
+                expected.map(|(_, rank)| rank).collect::<Vec<_>>(),
+                "{query}"
+            );
+        }
+    }
+
     /// Far more relevant items than can be within the horizon, most of them equally far to single precision, of which the nearest has to
     /// be found.
     #[test]
