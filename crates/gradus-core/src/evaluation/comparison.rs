@@ -51,6 +51,21 @@ impl Comparison {
     }
 }
 
+/// Where the bits of a word are set.
+#[inline(always)]
+pub(super) fn places(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(
+        #[inline(always)]
+        move || {
+            let place = bits.trailing_zeros() as usize;
+            (bits != 0).then(|| {
+                bits &= bits - 1;
+                place
+            })
+        },
+    )
+}
+
 #[cfg(target_arch = "x86_64")]
 mod operation {
     pub(super) const AT_LEAST: i32 = std::arch::x86_64::_CMP_GE_OQ;
@@ -84,6 +99,8 @@ mod tests {
                     prop_assert_eq!(least >> place & 1 == 1, number >= bound);
                     prop_assert_eq!(most >> place & 1 == 1, number <= bound);
                 }
+                let set = (0..WORD).filter(|place| least >> place & 1 == 1);
+                prop_assert_eq!(places(least).collect::<Vec<_>>(), set.collect::<Vec<_>>());
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Relevant items that are hopelessly far by their screened scores alone: of most nobody needs to know more.
 
-use super::comparison::{Comparison, WORD};
+use super::comparison::{Comparison, WORD, places};
 use super::tally::RelevantItems;
 
 /// Scores so many slacks apart are in the order of the exact ones: screening errs by one on each side, and the third is more than
@@ -74,21 +74,6 @@ impl HeldBack {
 #[inline(always)]
 fn below(score: f32, apart: f64) -> f32 {
     ((f64::from(score) - apart) as f32).next_down()
-}
-
-/// Where the bits of a word are set.
-#[inline(always)]
-fn places(mut bits: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(
-        #[inline(always)]
-        move || {
-            let place = bits.trailing_zeros() as usize;
-            (bits != 0).then(|| {
-                bits &= bits - 1;
-                place
-            })
-        },
-    )
 }
 
 #[cfg(test)]

@@ -15,11 +15,11 @@ use super::undecided::Undecided;
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
 use super::{EvaluationOptions, SearchDistance};
 
-/// The largest tile: its scores (1 MiB) stay in the second-level cache between product and counting.
+/// The largest tile: its scores (256 KiB) stay in the second-level cache between product and counting.
 const LARGEST: usize = 256;
 
-/// The most rows that wait to be decided (20 MiB, and as much again while they are sorted).
-const UNDECIDED: usize = 1 << 20;
+/// The most rows that wait to be decided (10 MiB, and as much again while they are sorted).
+const UNDECIDED: usize = 1 << 19;
 
 /// Rows of one block of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -144,13 +144,13 @@ fn check(queries: &dyn Rows, gallery: Option<&dyn Rows>, relevance: &Relevance) 
 }
 
 /// Pairs of blocks that are counted before it is looked how many rows wait to be decided.
-const ROUND: usize = 1024;
+const ROUND: usize = 128;
 
 /// Prepared rows with what they were made from.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
-    pub(super) raw: &'a [f32],
-    pub(super) prepared: &'a Prepared,
+    raw: &'a [f32],
+    prepared: &'a Prepared,
     /// Position of its first row in the whole set.
     first: usize,
 }
@@ -217,15 +217,8 @@ struct Scratch {
     raw: Vec<f32>,
     prepared: Prepared,
     undecided: Vec<Undecided>,
-    /// Beyond so many, rows are decided at once.
+    /// How many rows may wait to be decided; others are decided at once.
     most: usize,
-}
-
-impl Scratch {
-    /// What waits to be decided, and how much may.
-    fn later(&mut self) -> (&mut Vec<Undecided>, usize) {
-        (&mut self.undecided, self.most)
-    }
 }
 
 impl Search<'_> {
@@ -435,9 +428,9 @@ impl Search<'_> {
                 self.count_tile(own, part.clone(), rows.start, target, block, tally, scratch);
                 // Nobody else counts for these queries.
                 if scratch.undecided.len() > most / 2 || end == target.end() {
-                    let undecided = [std::mem::take(&mut scratch.undecided)];
+                    let undecided = vec![std::mem::take(&mut scratch.undecided)];
                     let queries = part.start - rows.start..part.end - rows.start;
-                    self.settle(own, rows.start, queries, target, tally, &undecided);
+                    self.settle(own, rows.start, queries, target, tally, undecided);
                 }
             }
         });
@@ -456,6 +449,7 @@ impl Search<'_> {
             .collect();
         let mut undecided: Vec<Vec<Undecided>> = Vec::new();
         for (number, round) in pairs.chunks(ROUND).enumerate() {
+            // Half of what may wait is for what this round finds.
             let found = handed_out(round.len(), |scratch: &mut Scratch, number| {
                 scratch.most = self.undecided / 2 / ROUND;
                 let (first, second) = round[number];
@@ -463,9 +457,8 @@ impl Search<'_> {
                 self.count_tile(own, rows.clone(), 0, own, columns.clone(), tally, scratch);
                 if first != second {
                     let width = columns.len().next_multiple_of(ROW_MULTIPLE);
-                    let mut turned = std::mem::take(&mut scratch.transposed);
-                    transpose(&scratch.scores, width, &mut turned);
-                    let height = turned.len() / width;
+                    transpose(&scratch.scores, width, &mut scratch.transposed);
+                    let height = scratch.transposed.len() / width;
                     self.count_scores(
                         own,
                         columns,
@@ -473,18 +466,16 @@ impl Search<'_> {
                         own,
                         rows,
                         tally,
-                        (&mut turned, height),
-                        scratch.later(),
+                        (&mut scratch.transposed, height),
+                        (&mut scratch.undecided, scratch.most),
                     );
-                    scratch.transposed = turned;
                 }
                 std::mem::take(&mut scratch.undecided)
             });
             undecided.extend(found);
             let waiting: usize = undecided.iter().map(Vec::len).sum();
             if waiting > self.undecided / 2 || (number + 1) * ROUND >= pairs.len() {
-                self.settle(own, 0, 0..own.end(), own, tally, &undecided);
-                undecided.clear();
+                self.settle(own, 0, 0..own.end(), own, tally, std::mem::take(&mut undecided));
             }
         }
     }
@@ -532,34 +523,26 @@ impl Search<'_> {
             &mut scratch.scores,
         );
         let width = columns.len().next_multiple_of(ROW_MULTIPLE);
-        if own.prepared.bias.is_empty() {
-            // The diagonal and the relevant items are overwritten, which the other side does not mind: they are its own.
-            let mut scores = std::mem::take(&mut scratch.scores);
-            let later = scratch.later();
-            self.count_scores(
-                own,
-                rows,
-                first_query,
-                target,
-                columns,
-                tally,
-                (&mut scores, width),
-                later,
-            );
-            scratch.scores = scores;
+        // The diagonal and the relevant items are overwritten, which the other side does not mind: they are its own. It does mind a bias.
+        let shared = own.prepared.bias.is_empty();
+        let mut scores = if shared {
+            std::mem::take(&mut scratch.scores)
         } else {
-            let mut shifted = scratch.scores.clone();
-            let later = scratch.later();
-            self.count_scores(
-                own,
-                rows,
-                first_query,
-                target,
-                columns,
-                tally,
-                (&mut shifted, width),
-                later,
-            );
+            scratch.scores.clone()
+        };
+        let later = (&mut scratch.undecided, scratch.most);
+        self.count_scores(
+            own,
+            rows,
+            first_query,
+            target,
+            columns,
+            tally,
+            (&mut scores, width),
+            later,
+        );
+        if shared {
+            scratch.scores = scores;
         }
     }
 
@@ -594,7 +577,7 @@ impl Search<'_> {
                         *score += bias;
                     }
                     // No relevant item is above all of them, so that it is met only where numbers are placed one by one, if they are.
-                    let one_by_one = self.gallery.is_none() && self.relevance.plain() && tally.one_by_one(active);
+                    let one_by_one = self.gallery.is_none() && self.relevance.plain() && Tally::one_by_one(active);
                     if !one_by_one {
                         let known = self.relevance.known(query);
                         let from = known.partition_point(|&position| (position as usize) < columns.start);
@@ -610,7 +593,7 @@ impl Search<'_> {
                     }
                     let given = (own.raw(query, dim), own.norm(query));
                     // For all numbers or none: what is said of one item has to fit what is said of the next.
-                    let later = undecided.len() < most;
+                    let later = undecided.len() + Tally::most_undecided(active, scores.len()) <= most;
                     tally.count(
                         (query - first_query, active),
                         scores,
@@ -860,6 +843,22 @@ mod tests {
                 "{query}"
             );
         }
+    }
+
+    /// A sample for each of several blocks of queries, and little room for rows that wait.
+    #[test]
+    fn items_are_judged_in_blocks_of_queries_too() {
+        let set = random_set(12, 2080, 16, 16);
+        let relevance = Relevance::new(set.labels.clone().into(), None).unwrap();
+        let options = EvaluationOptions {
+            memory: 9_000_000,
+            threads: 2,
+            ..EvaluationOptions::default()
+        };
+        let plan = on_threads(2, || Ok(Plan::new(&set, None, &relevance, true, &options))).unwrap();
+        assert!(plan.resident && plan.chunks.len() > 1 && plan.tile.gallery >= SAMPLE);
+        assert!(RankSample::new(&relevance, plan.chunks[1].clone(), Horizon::RELEVANT).is_some());
+        agree(&set, None, &options);
     }
 
     /// Far more relevant items than can be within the horizon, most of them equally far to single precision, of which the nearest has to

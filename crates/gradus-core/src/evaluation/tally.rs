@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
-use super::comparison::{Comparison, WORD};
+use super::comparison::{Comparison, WORD, places};
 use super::ranks::{Horizon, Ranked};
 use super::undecided::Undecided;
 
@@ -14,7 +14,7 @@ use super::undecided::Undecided;
 const LEVELS: usize = 8;
 
 /// Up to this many a number is compared with all of them to find its place.
-const FEW: usize = 64;
+const COMPARED: usize = 64;
 
 /// Numbers that are compared at once.
 const LANES: usize = 8;
@@ -135,8 +135,14 @@ impl Tally {
 
     /// Whether the numbers that are not above all of so many items are placed one by one.
     #[inline(always)]
-    pub(super) fn one_by_one(&self, active: usize) -> bool {
+    pub(super) fn one_by_one(active: usize) -> bool {
         active > LEVELS
+    }
+
+    /// How many rows of so many can be left open at most, each as often as it is.
+    #[inline(always)]
+    pub(super) fn most_undecided(active: usize, rows: usize) -> usize {
+        if Self::one_by_one(active) { rows } else { rows * active }
     }
 
     /// Counts a block of screened numbers, of which `scores[i]` belongs to row `first + i` of the gallery, for a query and those of its
@@ -152,10 +158,16 @@ impl Tally {
         skip: impl Fn(usize) -> bool,
         mut decide: impl FnMut(Undecided) -> usize,
     ) {
-        let range = self.starts[query]..self.starts[query] + active;
-        let (low, high) = (&self.low[range.clone()], &self.high[range.clone()]);
-        let counts = &self.before[range];
-        let mut decide = |offset: usize, certain: usize, uncertain: usize| {
+        let start = self.starts[query];
+        let items = Items {
+            low: &self.low[start..start + active],
+            high: &self.high[start..start + active],
+            counts: &self.before[start..start + active],
+        };
+        let place = |offset: usize, certain: usize, uncertain: usize| {
+            if certain == uncertain {
+                return certain;
+            }
             decide(Undecided {
                 query: query as u32,
                 row: (first + offset) as u32,
@@ -164,120 +176,14 @@ impl Tally {
                 counted: uncertain < active,
             })
         };
-        if active <= LEVELS {
-            let last = low[active - 1];
-            let mut reaching = 0_u32;
-            for &score in scores {
-                reaching += u32::from(score >= last);
-            }
-            if reaching == 0 {
-                return;
-            }
-            let mut above = [0_u32; LEVELS];
-            for place in (0..active).rev() {
-                let (low, high) = (low[place], high[place]);
-                let (mut sure, mut possible) = (0_u32, 0_u32);
-                for &score in scores {
-                    sure += u32::from(score > high);
-                    possible += u32::from(score >= low);
-                }
-                if possible == 0 {
-                    break;
-                }
-                above[place] = sure;
-                if possible > sure {
-                    for (offset, &score) in scores.iter().enumerate() {
-                        if score >= low && score <= high {
-                            above[place] += u32::from(decide(offset, place, place + 1) == place);
-                        }
-                    }
-                }
-            }
-            let mut previous = 0;
-            for (count, &above) in counts.iter().zip(&above) {
-                if above > previous {
-                    count.fetch_add(above - previous, Relaxed);
-                }
-                previous = above;
-            }
-        } else if active <= FEW {
-            let mut bounds = [([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]); FEW / LANES];
-            for ((low, high), (all_low, all_high)) in bounds.iter_mut().zip(low.chunks(LANES).zip(high.chunks(LANES))) {
-                low[..all_low.len()].copy_from_slice(all_low);
-                high[..all_high.len()].copy_from_slice(all_high);
-            }
-            let bounds = &bounds[..active.div_ceil(LANES)];
-            // One more for the numbers that are behind all items; a bit says which are not 0.
-            let (mut found, mut touched) = ([0_u32; FEW + 1], 0_u64);
-            let sure = open(
-                scores,
-                low[active - 1],
-                high[0],
-                #[inline(always)]
-                |offset, score| {
-                    if skip(offset) {
-                        return;
-                    }
-                    // Every item is looked at, which costs less than a branch that is taken by chance.
-                    let (mut above, mut reached) = ([0_u32; LANES], [0_u32; LANES]);
-                    for (low, high) in bounds {
-                        for lane in 0..LANES {
-                            above[lane] += u32::from(low[lane] > score);
-                            reached[lane] += u32::from(high[lane] >= score);
-                        }
-                    }
-                    let (certain, uncertain) = (sum(above), sum(reached));
-                    let place = if certain == uncertain {
-                        certain
-                    } else {
-                        decide(offset, certain, uncertain)
-                    };
-                    found[place] += 1;
-                    touched |= 1_u64.checked_shl(place as u32).unwrap_or(0);
-                },
-            );
-            found[0] += sure;
-            touched |= u64::from(sure > 0);
-            while touched != 0 {
-                let place = touched.trailing_zeros() as usize;
-                touched &= touched - 1;
-                if let Some(count) = counts.get(place) {
-                    count.fetch_add(found[place], Relaxed);
-                }
-            }
+        if !Self::one_by_one(active) {
+            items.count_levels(scores, place);
+        } else if active <= COMPARED {
+            items.count_compared(scores, skip, place);
         } else {
-            let all = self.starts[query]..self.starts[query] + self.tried[query] as usize;
+            let all = start..start + self.tried[query] as usize;
             let steps = Steps::over(&self.low[all.clone()]);
-            let above_steps = &self.above[all];
-            let sure = open(
-                scores,
-                low[active - 1],
-                high[0],
-                #[inline(always)]
-                |offset, score| {
-                    if skip(offset) {
-                        return;
-                    }
-                    let certain = steps.place(score, low, above_steps);
-                    let uncertain = match high.get(certain) {
-                        Some(&high_of_it) if high_of_it >= score => {
-                            certain + high[certain..].partition_point(|&high| high >= score)
-                        }
-                        _ => certain,
-                    };
-                    let place = if certain == uncertain {
-                        certain
-                    } else {
-                        decide(offset, certain, uncertain)
-                    };
-                    if let Some(count) = counts.get(place) {
-                        count.fetch_add(1, Relaxed);
-                    }
-                },
-            );
-            if sure > 0 {
-                counts[0].fetch_add(sure, Relaxed);
-            }
+            items.count_steps(scores, (steps, &self.above[all]), skip, place);
         }
         // Not for every block: that costs more than a few items more.
         if (first / scores.len() + query).is_multiple_of(PRUNED) {
@@ -318,13 +224,14 @@ impl Tally {
     /// Moves a row that was counted behind all items in question to its place. Not while blocks are counted for its query.
     #[inline(always)]
     pub(super) fn settle(&self, row: Undecided, place: usize) {
+        if place == row.uncertain as usize {
+            return;
+        }
         let first = self.starts[row.query as usize];
         if row.counted {
             self.before[first + row.uncertain as usize].fetch_sub(1, Relaxed);
         }
-        if let Some(count) = self.before[first..self.starts[row.query as usize + 1]].get(place) {
-            count.fetch_add(1, Relaxed);
-        }
+        self.before[first + place].fetch_add(1, Relaxed);
     }
 
     /// Gives up the relevant items whose rank is already beyond the horizon.
@@ -377,29 +284,158 @@ impl Tally {
     }
 }
 
-/// Calls `place(offset, score)` for the scores from `last` to `best` and says how many are above.
-#[inline(always)]
-fn open(scores: &[f32], last: f32, best: f32, mut place: impl FnMut(usize, f32)) -> u32 {
-    let mut sure = 0_u32;
-    let (chunks, rest) = scores.as_chunks::<WORD>();
-    let mut filled_up = [f32::NEG_INFINITY; WORD];
-    filled_up[..rest.len()].copy_from_slice(rest);
-    let compare = Comparison::new();
-    for (number, chunk) in chunks.iter().chain(std::iter::once(&filled_up)).enumerate() {
-        let mut open = compare.at_least(chunk, last);
-        if open == 0 {
-            continue;
+/// The items of a query that are still counted. `place(offset, certain, uncertain)` says how many of them stand before a number of which
+/// that is known.
+#[derive(Clone, Copy)]
+struct Items<'a> {
+    low: &'a [f32],
+    high: &'a [f32],
+    counts: &'a [AtomicU32],
+}
+
+impl Items<'_> {
+    /// Counts for one item after the other, at most [`LEVELS`].
+    #[inline(always)]
+    fn count_levels(self, scores: &[f32], mut place: impl FnMut(usize, usize, usize) -> usize) {
+        let active = self.low.len();
+        let last = self.low[active - 1];
+        let mut reaching = 0_u32;
+        for &score in scores {
+            reaching += u32::from(score >= last);
         }
-        let above = !compare.at_most(chunk, best);
-        sure += above.count_ones();
-        open &= !above;
-        while open != 0 {
-            let offset = open.trailing_zeros() as usize;
-            open &= open - 1;
-            place(number * WORD + offset, chunk[offset]);
+        if reaching == 0 {
+            return;
+        }
+        let mut above = [0_u32; LEVELS];
+        for item in (0..active).rev() {
+            let (low, high) = (self.low[item], self.high[item]);
+            let (mut sure, mut possible) = (0_u32, 0_u32);
+            for &score in scores {
+                sure += u32::from(score > high);
+                possible += u32::from(score >= low);
+            }
+            if possible == 0 {
+                break;
+            }
+            above[item] = sure;
+            if possible > sure {
+                for (offset, &score) in scores.iter().enumerate() {
+                    if score >= low && score <= high {
+                        above[item] += u32::from(place(offset, item, item + 1) == item);
+                    }
+                }
+            }
+        }
+        let mut previous = 0;
+        for (count, &above) in self.counts.iter().zip(&above) {
+            if above > previous {
+                count.fetch_add(above - previous, Relaxed);
+            }
+            previous = above;
         }
     }
-    sure
+
+    /// Places number by number, each compared with all items, at most [`COMPARED`]: that costs less than a branch taken by chance.
+    #[inline(always)]
+    fn count_compared(
+        self,
+        scores: &[f32],
+        skip: impl Fn(usize) -> bool,
+        mut place: impl FnMut(usize, usize, usize) -> usize,
+    ) {
+        let mut bounds = [([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]); COMPARED / LANES];
+        let chunks = self.low.chunks(LANES).zip(self.high.chunks(LANES));
+        for ((low, high), (all_low, all_high)) in bounds.iter_mut().zip(chunks) {
+            low[..all_low.len()].copy_from_slice(all_low);
+            high[..all_high.len()].copy_from_slice(all_high);
+        }
+        let bounds = &bounds[..self.low.len().div_ceil(LANES)];
+        // One more for the numbers that are behind all items; a bit says which are not 0.
+        let (mut found, mut touched) = ([0_u32; COMPARED + 1], 0_u64);
+        let sure = self.open(
+            scores,
+            skip,
+            #[inline(always)]
+            |offset, score| {
+                let (mut above, mut reached) = ([0_u32; LANES], [0_u32; LANES]);
+                for (low, high) in bounds {
+                    for lane in 0..LANES {
+                        above[lane] += u32::from(low[lane] > score);
+                        reached[lane] += u32::from(high[lane] >= score);
+                    }
+                }
+                let place = place(offset, sum(above), sum(reached));
+                found[place] += 1;
+                touched |= 1_u64.checked_shl(place as u32).unwrap_or(0);
+            },
+        );
+        found[0] += sure;
+        touched |= u64::from(sure > 0);
+        while touched != 0 {
+            let place = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            if let Some(count) = self.counts.get(place) {
+                count.fetch_add(found[place], Relaxed);
+            }
+        }
+    }
+
+    /// Places number by number, each looked up among the steps of all items that were tried.
+    #[inline(always)]
+    fn count_steps(
+        self,
+        scores: &[f32],
+        (steps, above): (Steps, &[u32]),
+        skip: impl Fn(usize) -> bool,
+        mut place: impl FnMut(usize, usize, usize) -> usize,
+    ) {
+        let sure = self.open(
+            scores,
+            skip,
+            #[inline(always)]
+            |offset, score| {
+                let certain = steps.place(score, self.low, above);
+                let uncertain = match self.high.get(certain) {
+                    Some(&high_of_it) if high_of_it >= score => {
+                        certain + self.high[certain..].partition_point(|&high| high >= score)
+                    }
+                    _ => certain,
+                };
+                if let Some(count) = self.counts.get(place(offset, certain, uncertain)) {
+                    count.fetch_add(1, Relaxed);
+                }
+            },
+        );
+        if sure > 0 {
+            self.counts[0].fetch_add(sure, Relaxed);
+        }
+    }
+
+    /// Calls `place(offset, score)` for the scores between the bounds of all items, but for those to skip, and says how many are above.
+    #[inline(always)]
+    fn open(self, scores: &[f32], skip: impl Fn(usize) -> bool, mut place: impl FnMut(usize, f32)) -> u32 {
+        let (last, best) = (self.low[self.low.len() - 1], self.high[0]);
+        let mut sure = 0_u32;
+        let (chunks, rest) = scores.as_chunks::<WORD>();
+        let mut filled_up = [f32::NEG_INFINITY; WORD];
+        filled_up[..rest.len()].copy_from_slice(rest);
+        let compare = Comparison::new();
+        for (number, chunk) in chunks.iter().chain(std::iter::once(&filled_up)).enumerate() {
+            let open = compare.at_least(chunk, last);
+            if open == 0 {
+                continue;
+            }
+            let above = !compare.at_most(chunk, best);
+            sure += above.count_ones();
+            for at in places(open & !above) {
+                let offset = number * WORD + at;
+                if !skip(offset) {
+                    place(offset, chunk[at]);
+                }
+            }
+        }
+        sure
+    }
 }
 
 #[inline(always)]

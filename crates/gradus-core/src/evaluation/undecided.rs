@@ -10,7 +10,7 @@ use super::tally::Tally;
 use crate::vectorized::vectorized;
 
 /// Rows whose distances are computed side by side, so that the memory is asked for several at once.
-const TOGETHER: usize = 4;
+const SIDE_BY_SIDE: usize = 4;
 
 /// A row of the gallery and some relevant items of a query, of which it is open which stand before it.
 #[derive(Clone, Copy, Debug)]
@@ -26,21 +26,23 @@ pub(super) struct Undecided {
 }
 
 /// Those that still matter, those of each of the `queries` side by side.
-fn by_query(undecided: &[Vec<Undecided>], tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
-    let open = |rows: &Vec<Undecided>| rows.iter().copied().filter(|row| tally.matters(row)).collect();
-    let open: Vec<Vec<Undecided>> = undecided.par_iter().map(open).collect();
+fn by_query(mut undecided: Vec<Vec<Undecided>>, tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
+    undecided
+        .par_iter_mut()
+        .for_each(|rows| rows.retain(|row| tally.matters(row)));
+    let open = || undecided.iter().flatten();
+    let Some(&any) = open().next() else {
+        return Vec::new();
+    };
     let mut ends = vec![0_usize; queries.len() + 1];
-    for row in open.iter().flatten() {
+    for row in open() {
         ends[row.query as usize - queries.start + 1] += 1;
     }
     for query in 0..queries.len() {
         ends[query + 1] += ends[query];
     }
-    let Some(&any) = open.iter().flatten().next() else {
-        return Vec::new();
-    };
     let mut sorted = vec![any; ends[queries.len()]];
-    for row in open.iter().flatten() {
+    for row in open() {
         let at = &mut ends[row.query as usize - queries.start];
         sorted[*at] = *row;
         *at += 1;
@@ -57,14 +59,14 @@ impl Search<'_> {
         queries: Range<usize>,
         target: Block<'_>,
         tally: &Tally,
-        undecided: &[Vec<Undecided>],
+        undecided: Vec<Vec<Undecided>>,
     ) {
         let open = by_query(undecided, tally, queries);
         open.par_chunk_by(|a, b| a.query == b.query).for_each(|rows| {
             vectorized(
                 #[inline(always)]
                 || {
-                    for rows in rows.chunks(TOGETHER) {
+                    for rows in rows.chunks(SIDE_BY_SIDE) {
                         self.decide(own, first_query, target, tally, rows);
                     }
                 },
@@ -78,7 +80,7 @@ impl Search<'_> {
         let dim = self.queries.dim();
         let query = first_query + rows[0].query as usize;
         let given = own.raw(query, dim);
-        let others: [_; TOGETHER] = std::array::from_fn(
+        let others: [_; SIDE_BY_SIDE] = std::array::from_fn(
             #[inline(always)]
             |place| {
                 let row = rows[place.min(rows.len() - 1)].row as usize;
