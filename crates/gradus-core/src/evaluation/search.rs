@@ -594,6 +594,8 @@ impl Search<'_> {
                     let given = (own.raw(query, dim), own.norm(query));
                     // For all numbers or none: what is said of one item has to fit what is said of the next.
                     let later = undecided.len() + Tally::most_undecided(active, scores.len()) <= most;
+                    // Not where rows stand so close together that single precision cannot tell them apart either.
+                    let mut single = true;
                     tally.count(
                         (query - first_query, active),
                         scores,
@@ -610,12 +612,18 @@ impl Search<'_> {
                             }
                             let position = row.row as usize;
                             let other = (target.raw(position, dim), target.norm(position));
-                            let rough = self.space.rough_scores(given, [other]);
+                            let rough = single.then(
+                                #[inline(always)]
+                                || self.space.rough_scores(given, [other]),
+                            );
                             tally.decide(
                                 row,
-                                rough.map(|(scores, error)| (scores[0], error)),
+                                rough.flatten().map(|(scores, error)| (scores[0], error)),
                                 #[inline(always)]
-                                || self.space.key(given.0, other.0, other.1),
+                                || {
+                                    single = false;
+                                    self.space.key(given.0, other.0, other.1)
+                                },
                             )
                         },
                     );

@@ -66,17 +66,26 @@ impl Search<'_> {
             vectorized(
                 #[inline(always)]
                 || {
+                    let mut single = true;
                     for rows in rows.chunks(SIDE_BY_SIDE) {
-                        self.decide(own, first_query, target, tally, rows);
+                        single = self.decide(own, first_query, target, tally, rows, single);
                     }
                 },
             );
         });
     }
 
-    /// Decides some rows for the same query.
+    /// Decides some rows for the same query, in `single` precision where that will do, and says whether it did for any.
     #[inline(always)]
-    fn decide(&self, own: Block<'_>, first_query: usize, target: Block<'_>, tally: &Tally, rows: &[Undecided]) {
+    fn decide(
+        &self,
+        own: Block<'_>,
+        first_query: usize,
+        target: Block<'_>,
+        tally: &Tally,
+        rows: &[Undecided],
+        single: bool,
+    ) -> bool {
         let dim = self.queries.dim();
         let query = first_query + rows[0].query as usize;
         let given = own.raw(query, dim);
@@ -87,7 +96,12 @@ impl Search<'_> {
                 (target.raw(row, dim), target.norm(row))
             },
         );
-        let rough = self.space.rough_scores((given, own.norm(query)), others);
+        let rough = single.then(
+            #[inline(always)]
+            || self.space.rough_scores((given, own.norm(query)), others),
+        );
+        let rough = rough.flatten();
+        let mut exact = 0;
         for (place, &row) in rows.iter().enumerate() {
             let rough = rough.map(|(scores, error)| (scores[place], error));
             let (other, norm) = others[place];
@@ -95,9 +109,13 @@ impl Search<'_> {
                 row,
                 rough,
                 #[inline(always)]
-                || self.space.key(given, other, norm),
+                || {
+                    exact += 1;
+                    self.space.key(given, other, norm)
+                },
             );
             tally.settle(row, place);
         }
+        exact < rows.len()
     }
 }
