@@ -56,19 +56,19 @@ pub(super) fn ranges(rows: Range<usize>, size: usize) -> impl Iterator<Item = Ra
         .map(move |tile| rows.start + tile * size..(rows.start + (tile + 1) * size).min(rows.end))
 }
 
-/// Gives the numbers below `count` to the threads, one after the other, so that none is idle at the end; `kept` is what a thread
-/// keeps from one to the next. The outcomes come in no order.
-pub(super) fn handed_out<K: Default, T: Send>(count: usize, work: impl Fn(&mut K, usize) -> T + Sync) -> Vec<T> {
+/// Gives the numbers below `count` to the threads, one after the other, so that none is idle at the end; `kept` is what each thread
+/// keeps from one to the next, and from call to call. The outcomes come in no order.
+pub(super) fn handed_out<K: Default + Send, T: Send>(
+    count: usize,
+    kept: &mut Vec<K>,
+    work: impl Fn(&mut K, usize) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
-    let outcomes = (0..rayon::current_num_threads())
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|_| {
-            // Once for each thread, unlike the state of `map_init`, which is made anew for every part.
-            let mut kept = K::default();
-            let numbers = std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|&number| number < count);
-            numbers.map(|number| work(&mut kept, number)).collect::<Vec<T>>()
-        });
+    kept.resize_with(rayon::current_num_threads().max(kept.len()), K::default);
+    let outcomes = kept.par_iter_mut().with_max_len(1).map(|kept| {
+        let numbers = std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|&number| number < count);
+        numbers.map(|number| work(kept, number)).collect::<Vec<T>>()
+    });
     outcomes.flatten_iter().collect()
 }
 
@@ -177,15 +177,16 @@ mod tests {
     #[test]
     fn every_number_is_handed_out_once() {
         for count in [0, 1, 100] {
-            let kept = std::sync::atomic::AtomicUsize::new(0);
-            let mut found = handed_out(count, |seen: &mut usize, number| {
-                *seen += 1;
-                kept.fetch_max(*seen, Relaxed);
-                number
-            });
-            found.sort_unstable();
-            assert_eq!(found, (0..count).collect::<Vec<_>>());
-            assert!(kept.into_inner() >= count.div_ceil(rayon::current_num_threads()));
+            let mut kept = Vec::new();
+            for calls in 1..3 {
+                let mut found = handed_out(count, &mut kept, |seen: &mut usize, number| {
+                    *seen += 1;
+                    number
+                });
+                found.sort_unstable();
+                assert_eq!(found, (0..count).collect::<Vec<_>>());
+                assert_eq!(kept.iter().sum::<usize>(), calls * count);
+            }
         }
     }
 

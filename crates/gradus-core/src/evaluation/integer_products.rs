@@ -28,12 +28,11 @@ const PANEL: usize = 16;
 #[repr(align(64))]
 struct Line([i32; PANEL]);
 
-/// Rows rounded to 16 bits, in panels of [`PANEL`].
+/// Rows rounded to 16 bits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IntegerRows {
-    lines: Vec<Line>,
-    /// Lines of a panel: half the padded width.
-    depth: usize,
+    /// Each of [`PANEL`] rows, a line for every two columns.
+    panels: Vec<Vec<Line>>,
     /// 1 / S of each row, 0 of those that pad the last panel.
     factors: Vec<f32>,
     /// How far each row was moved by rounding, |q / S - x|.
@@ -47,44 +46,48 @@ impl IntegerRows {
         stride * size_of::<i16>() + size_of::<f32>() + size_of::<f64>()
     }
 
-    /// Rounds the rows `raw` `[len, dim]`, which `length(row)` measures and finds fit or names the fault of; padded to `rows`
+    /// Rounds rows, one for each of the `norms`, which `length(row)` measures and finds fit or names the fault of; padded to `rows`
     /// rows, a multiple of [`PANEL`], and `stride` columns, a multiple of 4. The fault of the first unfit row.
-    pub(super) fn fill(
+    pub(super) fn fill<'a>(
         &mut self,
-        raw: &[f32],
-        dim: usize,
+        source: impl Fn(usize) -> &'a [f32] + Sync,
         rows: usize,
         stride: usize,
         norms: &mut [f64],
         length: impl Fn(&[f32]) -> Result<f64, &'static str> + Sync,
     ) -> Option<(usize, &'static str)> {
-        self.depth = stride / 2;
-        self.lines.clear();
-        self.lines.resize(rows / PANEL * self.depth, Line::default());
+        self.panels.resize_with(rows / PANEL, Vec::new);
         self.factors.clear();
         self.factors.resize(rows, 0.0);
         self.errors.clear();
         self.errors.resize(norms.len(), 0.0);
-        let panels = self
-            .lines
-            .par_chunks_exact_mut(self.depth)
+        // Each panel is made by the thread that fills it: asking the system for so much memory takes time.
+        let (used, unused) = self.panels.split_at_mut(norms.len().div_ceil(PANEL));
+        for panel in unused {
+            panel.clear();
+            panel.resize(stride / 2, Line::default());
+        }
+        let panels = used
+            .par_iter_mut()
             .zip(norms.par_chunks_mut(PANEL))
             .zip(self.errors.par_chunks_mut(PANEL))
             .zip(self.factors.par_chunks_mut(PANEL))
-            .zip(raw.par_chunks(PANEL * dim))
             .enumerate()
             .with_min_len(4);
         let fault = panels
             .map_init(
                 || vec![0_i16; stride],
-                |rounded, (panel, ((((lines, norms), errors), factors), raw))| {
+                |rounded, (panel, (((lines, norms), errors), factors))| {
+                    lines.clear();
+                    lines.resize(stride / 2, Line::default());
                     vectorized(
                         #[inline(always)]
                         || {
-                            for (row, source) in raw.chunks_exact(dim).enumerate() {
+                            for (row, norm) in norms.iter_mut().enumerate() {
+                                let source = source(panel * PANEL + row);
                                 match length(source) {
                                     Ok(length) => {
-                                        norms[row] = length;
+                                        *norm = length;
                                         let scale = scale(source);
                                         factors[row] = (1.0 / (scale * length)) as f32;
                                         errors[row] = round(source, scale, rounded) / (scale * length) + NEGLECTED;
@@ -119,9 +122,8 @@ impl IntegerRows {
     /// Rows from a multiple of [`PANEL`] to another.
     pub(super) fn panels(&self, rows: std::ops::Range<usize>) -> Panels<'_> {
         Panels {
-            lines: &self.lines[rows.start / PANEL * self.depth..rows.end / PANEL * self.depth],
+            panels: &self.panels[rows.start / PANEL..rows.end / PANEL],
             factors: &self.factors[rows],
-            depth: self.depth,
         }
     }
 }
@@ -210,15 +212,8 @@ fn round_one(value: f32, factor: f64, target: &mut i16) -> f64 {
 /// Some panels of [`IntegerRows`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Panels<'a> {
-    lines: &'a [Line],
+    panels: &'a [Vec<Line>],
     factors: &'a [f32],
-    depth: usize,
-}
-
-impl Panels<'_> {
-    fn rows(&self) -> usize {
-        self.lines.len() / self.depth * PANEL
-    }
 }
 
 /// The proof that this processor multiplies pairs of 16-bit numbers.
@@ -254,7 +249,7 @@ impl IntegerProducts {
     /// `scores` becomes row-major `[queries, gallery]`.
     pub(super) fn products(self, queries: Panels<'_>, gallery: Panels<'_>, scores: &mut Vec<f32>) {
         let simd = self.simd;
-        scores.resize(queries.rows() * gallery.rows(), 0.0);
+        scores.resize(queries.factors.len() * gallery.factors.len(), 0.0);
         simd.vectorize(Multiply {
             simd,
             queries,
@@ -286,22 +281,20 @@ impl pulp::NullaryFnOnce for Multiply<'_> {
             gallery,
             scores,
         } = self;
-        let (depth, width) = (queries.depth, gallery.rows());
+        let width = gallery.factors.len();
         // A panel of queries stays in the first-level cache while the gallery passes.
-        for (first, lines) in queries.lines.chunks_exact(depth).enumerate() {
+        for (first, lines) in queries.panels.iter().enumerate() {
             let first = first * PANEL;
-            let query = Panels {
+            let query = Panel {
                 lines,
                 factors: &queries.factors[first..first + PANEL],
-                depth,
             };
             let target = &mut scores[first * width..(first + PANEL) * width];
-            for (column, lines) in gallery.lines.chunks_exact(depth).enumerate() {
+            for (column, lines) in gallery.panels.iter().enumerate() {
                 let column = column * PANEL;
-                let row = Panels {
+                let row = Panel {
                     lines,
                     factors: &gallery.factors[column..column + PANEL],
-                    depth,
                 };
                 tile::<0, 6>(simd, query, row, &mut target[column..], width);
                 tile::<6, 5>(simd, query, row, &mut target[column..], width);
@@ -309,6 +302,14 @@ impl pulp::NullaryFnOnce for Multiply<'_> {
             }
         }
     }
+}
+
+/// One of [`Panels`].
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    lines: &'a [Line],
+    factors: &'a [f32],
 }
 
 /// Products of `HEIGHT` queries of a panel, from `START` on, with a panel of the gallery, into the rows of `target`.
@@ -322,8 +323,8 @@ impl pulp::NullaryFnOnce for Multiply<'_> {
 )]
 fn tile<const START: usize, const HEIGHT: usize>(
     simd: pulp::x86::V3,
-    queries: Panels<'_>,
-    gallery: Panels<'_>,
+    queries: Panel<'_>,
+    gallery: Panel<'_>,
     target: &mut [f32],
     width: usize,
 ) {
@@ -380,8 +381,7 @@ mod tests {
         let mut rows = IntegerRows::default();
         let length = |row: &[f32]| Ok(length(row));
         let fault = rows.fill(
-            &set.values,
-            set.dim,
+            |row| set.row(row),
             ROWS,
             set.dim.next_multiple_of(16),
             &mut norms,
@@ -487,7 +487,7 @@ mod tests {
             let bad = row == set.row(20) || row == set.row(37);
             if bad { Err("is odd") } else { Ok(length(row)) }
         };
-        let fault = rows.fill(&set.values, 5, ROWS, 16, &mut [0.0; 41], unfit);
+        let fault = rows.fill(|row| set.row(row), ROWS, 16, &mut [0.0; 41], unfit);
         assert_eq!(fault, Some((20, "is odd")));
     }
 

@@ -83,9 +83,9 @@ impl Plan {
             let each = left / 4 / workers / read;
             (read, multiple(each.min(8192), ROW_MULTIPLE).max(side))
         };
-        // A sample of the gallery, and for each worker some queries and relevant items.
+        // A sample of the gallery, and for each worker some queries and relevant items and what was measured between them.
         let sample = if resident && side >= SAMPLE {
-            (SAMPLE + workers * 2 * TOGETHER) * read
+            (SAMPLE + workers * 2 * TOGETHER) * prepared + workers * TOGETHER * TOGETHER * size_of::<f64>()
         } else {
             0
         };

@@ -16,20 +16,14 @@ use crate::vectorized::vectorized;
 /// Queries, and rows relevant to them, that are screened at a time.
 pub(super) const TOGETHER: usize = 128;
 
-/// Rows that were gathered from all over a set.
-#[derive(Default)]
-struct Gathered {
-    raw: Vec<f32>,
-    prepared: Prepared,
-}
-
 /// What a worker keeps from class to class.
 #[derive(Default)]
 struct Scratch {
-    queries: Gathered,
-    relevant: Gathered,
+    queries: Prepared,
+    relevant: Prepared,
     scores: Vec<f32>,
     query: Vec<f64>,
+    measured: Measured,
 }
 
 impl Search<'_> {
@@ -49,7 +43,7 @@ impl Search<'_> {
             .chunk_by(|&a, &b| self.relevance.group(a) == self.relevance.group(b))
             .flat_map(|class| class.chunks(TOGETHER))
             .collect();
-        let found = handed_out(together.len(), |scratch: &mut Scratch, number| {
+        let found = handed_out(together.len(), &mut Vec::new(), |scratch: &mut Scratch, number| {
             let queries = together[number];
             let judges = queries.iter().map(|query| {
                 let offset = query - rows.start;
@@ -82,13 +76,16 @@ impl Search<'_> {
             relevant,
             scores,
             query: row,
+            measured,
         } = scratch;
         self.gather(own, queries.iter().copied(), (self.queries, "query"), gathered)?;
-        let padded = |gathered: &Gathered| 0..gathered.prepared.len.next_multiple_of(ROW_MULTIPLE);
+        let padded = |gathered: &Prepared| 0..gathered.len.next_multiple_of(ROW_MULTIPLE);
         for known in self.relevance.known(queries[0]).chunks(TOGETHER) {
             let positions = known.iter().map(|&position| position as usize);
             // A class that searches itself is gathered once.
-            let relevant = if self.gallery.is_none() && queries.iter().copied().eq(positions.clone()) {
+            let itself = self.gallery.is_none() && queries.iter().copied().eq(positions.clone());
+            measured.clear(if itself { known.len() } else { 0 });
+            let relevant = if itself {
                 &*gathered
             } else {
                 self.gather(target, positions, (self.target(), "gallery"), relevant)?;
@@ -96,15 +93,13 @@ impl Search<'_> {
             };
             let (rows, columns) = (padded(gathered), padded(relevant));
             let width = columns.len();
-            self.space
-                .screen((&gathered.prepared, rows), (&relevant.prepared, columns), scores);
-            let at_hand = Block::new(&relevant.raw, &relevant.prepared, 0);
-            let bias = &relevant.prepared.bias;
+            self.space.screen((gathered, rows), (relevant, columns), scores);
+            let bias = &relevant.bias;
             vectorized(
                 #[inline(always)]
                 || {
-                    let each = queries.iter().zip(&mut lists).zip(&mut judges);
-                    for (((&query, list), judge), scores) in each.zip(scores.chunks_exact_mut(width)) {
+                    let each = queries.iter().zip(&mut lists).zip(&mut judges).enumerate();
+                    for ((number, ((&query, list), judge)), scores) in each.zip(scores.chunks_exact_mut(width)) {
                         for (score, &bias) in scores.iter_mut().zip(bias) {
                             *score += bias;
                         }
@@ -114,7 +109,18 @@ impl Search<'_> {
                             scores,
                             known,
                             #[inline(always)]
-                            |place| list.measured.push((self.key(row, at_hand, place), known[place], 1.0)),
+                            |place| {
+                                let position = known[place] as usize;
+                                let other = target.raw(position, dim);
+                                let apart = measured.of(
+                                    number,
+                                    place,
+                                    #[inline(always)]
+                                    || self.space.apart(row, other),
+                                );
+                                let key = self.space.key_of(apart, target.norm(position));
+                                list.measured.push((key, known[place], 1.0));
+                            },
                         );
                     }
                 },
@@ -161,20 +167,49 @@ impl Search<'_> {
         count
     }
 
-    /// Copies and prepares rows of a set.
+    /// Prepares rows of a set that stand together.
     fn gather(
         &self,
         from: Block<'_>,
         positions: impl Iterator<Item = usize> + Clone + Sync,
         (set, what): (&dyn Rows, &'static str),
-        gathered: &mut Gathered,
+        gathered: &mut Prepared,
     ) -> Result<(), EvaluationError> {
-        let Gathered { raw, prepared } = gathered;
-        raw.clear();
-        for position in positions.clone() {
-            raw.extend_from_slice(from.raw(position, self.queries.dim()));
+        let positions: Vec<usize> = positions.collect();
+        let fault = |row: usize, problem| row_error(set, what, positions[row], problem);
+        let row = |row: usize| from.raw(positions[row], self.queries.dim());
+        self.space.prepare_rows(positions.len(), row, &fault, gathered)
+    }
+}
+
+/// What was measured between the rows of a class, which is the same from both sides.
+#[derive(Default)]
+struct Measured {
+    /// `[rows, rows]`, no number where nothing was measured.
+    apart: Vec<f64>,
+    rows: usize,
+}
+
+impl Measured {
+    /// Forgets all, for a class of so many rows; of none, for rows that do not search each other.
+    fn clear(&mut self, rows: usize) {
+        self.rows = rows;
+        self.apart.clear();
+        self.apart.resize(rows * rows, f64::NAN);
+    }
+
+    /// What `measure` says of two rows, or said of them in turn.
+    #[inline(always)]
+    fn of(&mut self, row: usize, other: usize, measure: impl FnOnce() -> f64) -> f64 {
+        if self.rows == 0 {
+            return measure();
         }
-        let fault = |row: usize, problem| row_error(set, what, positions.clone().nth(row).unwrap_or(row), problem);
-        self.space.prepare(raw, &fault, prepared)
+        let turned = self.apart[other * self.rows + row];
+        if !turned.is_nan() {
+            return turned;
+        }
+        let apart = measure();
+        self.apart[row * self.rows + other] = apart;
+        apart
     }
 }

@@ -67,7 +67,7 @@ impl RankSample {
         (needed <= SAMPLE / 2).then_some(needed)
     }
 
-    /// The score below which relevant items of a query are hopeless, from the scores of the sample (which it reorders).
+    /// The score below which relevant items of a query are hopeless, from the scores of the sample.
     #[inline(always)]
     pub(super) fn hopeless(&self, scores: &mut [f32], known: &[u32], horizon: Horizon) -> f32 {
         for &position in known {
@@ -77,10 +77,43 @@ impl RankSample {
             }
         }
         match self.needed(horizon.limit(known.len())) {
-            Some(needed) => *scores.select_nth_unstable_by(needed - 1, |a, b| b.total_cmp(a)).1,
+            Some(needed) => reached_by(needed, scores),
             None => f32::NEG_INFINITY,
         }
     }
+}
+
+/// A score that so many reach, and hardly more: halving what lies between the extremes takes a tenth of the time of sorting.
+#[inline(always)]
+fn reached_by(needed: usize, scores: &[f32]) -> f32 {
+    const HALVINGS: usize = 16;
+    let reach = |least: f32| scores.iter().map(|&score| u32::from(score >= least)).sum::<u32>() as usize;
+    let (mut most, mut least) = (f32::NEG_INFINITY, f32::INFINITY);
+    for &score in scores {
+        most = most.max(score);
+        // Those that do not take part have none.
+        least = least.min(if score == f32::NEG_INFINITY {
+            f32::INFINITY
+        } else {
+            score
+        });
+    }
+    if reach(least) < needed {
+        return f32::NEG_INFINITY;
+    }
+    for _ in 0..HALVINGS {
+        let middle = least + (most - least) / 2.0;
+        let reached = reach(middle);
+        if reached >= needed {
+            least = middle;
+        } else {
+            most = middle;
+        }
+        if reached == needed {
+            break;
+        }
+    }
+    least
 }
 
 #[cfg(test)]
@@ -101,13 +134,16 @@ mod tests {
         );
         // Three times rank 64 of 8192 are six rows of 256: the least number counts.
         let mut scores: Vec<f32> = (0..256).map(|score| score as f32).collect();
-        assert_eq!(
-            sample.hopeless(&mut scores, &[], Horizon::RELEVANT),
-            256.0 - SURE as f32
-        );
+        let hopeless = sample.hopeless(&mut scores, &[], Horizon::RELEVANT);
+        assert_eq!(hopeless.ceil(), 256.0 - SURE as f32);
         let known = [sample.positions()[255], sample.positions()[9]];
         let mut scores: Vec<f32> = (0..256).map(|score| score as f32).collect();
-        assert_eq!(sample.hopeless(&mut scores, &known, Horizon::within(800)), 255.0 - 76.0);
+        let hopeless = sample.hopeless(&mut scores, &known, Horizon::within(800));
+        assert_eq!(hopeless.ceil(), 255.0 - 76.0);
+        // Where scores are equal, more have to reach it than need to; where too few take part, none is hopeless.
+        let equal = reached_by(3, &[0.5, 0.5, 0.5, 0.5, 0.25]);
+        assert!(equal > 0.49 && equal <= 0.5);
+        assert_eq!(reached_by(3, &[0.5, 0.5, f32::NEG_INFINITY]), f32::NEG_INFINITY);
         assert_eq!(
             sample.hopeless(&mut scores, &known, Horizon::EVERYTHING),
             f32::NEG_INFINITY

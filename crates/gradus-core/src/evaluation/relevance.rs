@@ -21,7 +21,7 @@ pub struct Relevance {
     known: Vec<u32>,
     starts: Vec<usize>,
     /// The group of each query.
-    groups: Vec<usize>,
+    groups: Vec<u32>,
 }
 
 impl Relevance {
@@ -99,12 +99,12 @@ impl Relevance {
     /// The number of what a query knows: the same for queries that know the same rows.
     #[inline(always)]
     pub(super) fn group(&self, query: usize) -> usize {
-        self.groups[query]
+        self.groups[query] as usize
     }
 
     /// Rows that are no plain wrong answers, rising.
     pub(super) fn known(&self, query: usize) -> &[u32] {
-        let group = self.groups[query];
+        let group = self.group(query);
         &self.known[self.starts[group]..self.starts[group + 1]]
     }
 
@@ -142,22 +142,22 @@ impl Relevance {
     }
 }
 
-type Groups = (Vec<u32>, Vec<usize>, Vec<usize>);
+type Groups = (Vec<u32>, Vec<usize>, Vec<u32>);
 
 /// Gallery rows by class, and the group of each query; a class the gallery does not have is an empty group.
 fn grouped<K: Eq + std::hash::Hash>(queries: impl Iterator<Item = K>, gallery: impl Iterator<Item = K>) -> Groups {
-    let mut numbers: HashMap<K, usize> = HashMap::new();
+    let mut numbers: HashMap<K, u32> = HashMap::new();
     let mut lists: Vec<Vec<u32>> = Vec::new();
     for (row, key) in gallery.enumerate() {
-        let next = lists.len();
+        let next = lists.len() as u32;
         let group = *numbers.entry(key).or_insert(next);
         if group == next {
             lists.push(Vec::new());
         }
-        lists[group].push(row as u32);
+        lists[group as usize].push(row as u32);
     }
     lists.push(Vec::new());
-    let none = lists.len() - 1;
+    let none = lists.len() as u32 - 1;
     let groups = queries.map(|key| numbers.get(&key).copied().unwrap_or(none)).collect();
     flat(lists, groups)
 }
@@ -186,10 +186,10 @@ fn sharing(queries: &[Vec<u32>], gallery: &[Vec<u32>]) -> Groups {
             rows
         })
         .collect();
-    flat(lists, (0..queries.len()).collect())
+    flat(lists, (0..queries.len() as u32).collect())
 }
 
-fn flat(lists: Vec<Vec<u32>>, groups: Vec<usize>) -> Groups {
+fn flat(lists: Vec<Vec<u32>>, groups: Vec<u32>) -> Groups {
     let mut starts = vec![0];
     let mut known = Vec::new();
     for list in lists {

@@ -345,27 +345,28 @@ impl Search<'_> {
             return Ok(Vec::new());
         };
         let (dim, positions) = (self.queries.dim(), sample.positions());
-        let raw: Vec<f32> = positions
-            .iter()
-            .flat_map(|&position| target.raw(position as usize, dim))
-            .copied()
-            .collect();
         let mut prepared = Prepared::default();
         let fault = |row: usize, problem| row_error(self.target(), "gallery", positions[row] as usize, problem);
-        self.space.prepare(&raw, &fault, &mut prepared)?;
+        let row = |row: usize| target.raw(positions[row] as usize, dim);
+        self.space.prepare_rows(SAMPLE, row, &fault, &mut prepared)?;
         let parts: Vec<_> = ranges(rows.clone(), self.tile.queries).collect();
-        let found = handed_out(parts.len(), |scores: &mut Vec<f32>, number| {
+        let found = handed_out(parts.len(), &mut Vec::new(), |scores: &mut Vec<f32>, number| {
             let part = &parts[number];
             self.space
                 .screen(own.padded(part.clone()), (&prepared, 0..SAMPLE), scores);
-            let of_query = part.clone().zip(scores.chunks_exact_mut(SAMPLE));
-            let thresholds = of_query.map(|(query, scores)| {
-                for (score, &bias) in scores.iter_mut().zip(&prepared.bias) {
-                    *score += bias;
-                }
-                sample.hopeless(scores, self.relevance.known(query), horizon)
-            });
-            (number, thresholds.collect::<Vec<f32>>())
+            let mut thresholds = Vec::with_capacity(part.len());
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (query, scores) in part.clone().zip(scores.chunks_exact_mut(SAMPLE)) {
+                        for (score, &bias) in scores.iter_mut().zip(&prepared.bias) {
+                            *score += bias;
+                        }
+                        thresholds.push(sample.hopeless(scores, self.relevance.known(query), horizon));
+                    }
+                },
+            );
+            (number, thresholds)
         });
         let mut thresholds = vec![f32::NEG_INFINITY; rows.len()];
         for (number, found) in found {
@@ -420,7 +421,8 @@ impl Search<'_> {
     fn count(&self, own: Block<'_>, rows: Range<usize>, target: Block<'_>, tally: &Tally) {
         let tiles: Vec<_> = ranges(rows.clone(), self.tile.queries).collect();
         let most = self.undecided / rayon::current_num_threads().max(1);
-        handed_out(tiles.len(), |scratch: &mut Scratch, number| {
+        let mut kept = Vec::new();
+        handed_out(tiles.len(), &mut kept, |scratch: &mut Scratch, number| {
             let part = &tiles[number];
             scratch.most = most;
             for block in ranges(target.first..target.end(), self.tile.gallery) {
@@ -428,9 +430,8 @@ impl Search<'_> {
                 self.count_tile(own, part.clone(), rows.start, target, block, tally, scratch);
                 // Nobody else counts for these queries.
                 if scratch.undecided.len() > most / 2 || end == target.end() {
-                    let undecided = vec![std::mem::take(&mut scratch.undecided)];
                     let queries = part.start - rows.start..part.end - rows.start;
-                    self.settle(own, rows.start, queries, target, tally, undecided);
+                    self.settle(own, rows.start, queries, target, tally, &mut [&mut scratch.undecided]);
                 }
             }
         });
@@ -447,11 +448,11 @@ impl Search<'_> {
         let pairs: Vec<(usize, usize)> = (0..parts.len())
             .flat_map(|first| (first..parts.len()).map(move |second| (first, second)))
             .collect();
-        let mut undecided: Vec<Vec<Undecided>> = Vec::new();
+        let mut kept: Vec<Scratch> = Vec::new();
         for (number, round) in pairs.chunks(ROUND).enumerate() {
-            // Half of what may wait is for what this round finds.
-            let found = handed_out(round.len(), |scratch: &mut Scratch, number| {
-                scratch.most = self.undecided / 2 / ROUND;
+            handed_out(round.len(), &mut kept, |scratch: &mut Scratch, number| {
+                // Half of what may wait is for what this round finds.
+                scratch.most = scratch.undecided.len() + self.undecided / 2 / ROUND;
                 let (first, second) = round[number];
                 let (rows, columns) = (parts[first].clone(), parts[second].clone());
                 self.count_tile(own, rows.clone(), 0, own, columns.clone(), tally, scratch);
@@ -470,12 +471,11 @@ impl Search<'_> {
                         (&mut scratch.undecided, scratch.most),
                     );
                 }
-                std::mem::take(&mut scratch.undecided)
             });
-            undecided.extend(found);
-            let waiting: usize = undecided.iter().map(Vec::len).sum();
+            let mut undecided: Vec<_> = kept.iter_mut().map(|scratch| &mut scratch.undecided).collect();
+            let waiting: usize = undecided.iter().map(|rows| rows.len()).sum();
             if waiting > self.undecided / 2 || (number + 1) * ROUND >= pairs.len() {
-                self.settle(own, 0, 0..own.end(), own, tally, std::mem::take(&mut undecided));
+                self.settle(own, 0, 0..own.end(), own, tally, &mut undecided);
             }
         }
     }

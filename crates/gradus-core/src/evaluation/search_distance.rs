@@ -146,15 +146,26 @@ impl Space {
         fault: &(dyn Fn(usize, &'static str) -> EvaluationError + Sync),
         prepared: &mut Prepared,
     ) -> Result<(), EvaluationError> {
-        let (dim, stride) = (self.dim, self.dim.next_multiple_of(DEPTH_MULTIPLE));
-        let len = raw.len() / dim;
+        let row = |row: usize| &raw[row * self.dim..(row + 1) * self.dim];
+        self.prepare_rows(raw.len() / self.dim, row, fault, prepared)
+    }
+
+    /// Prepares `len` rows that need not stand one after the other.
+    pub(super) fn prepare_rows<'a>(
+        &self,
+        len: usize,
+        source: impl Fn(usize) -> &'a [f32] + Sync,
+        fault: &(dyn Fn(usize, &'static str) -> EvaluationError + Sync),
+        prepared: &mut Prepared,
+    ) -> Result<(), EvaluationError> {
+        let stride = self.dim.next_multiple_of(DEPTH_MULTIPLE);
         prepared.len = len;
         prepared.stride = stride;
         prepared.norms.clear();
         prepared.norms.resize(len, 0.0);
         if self.integers.is_some() {
             let (rows, norms) = (prepared.padded_len(), &mut prepared.norms);
-            return match prepared.integers.fill(raw, dim, rows, stride, norms, directed) {
+            return match prepared.integers.fill(source, rows, stride, norms, directed) {
                 Some((row, problem)) => Err(fault(row, problem)),
                 None => Ok(()),
             };
@@ -165,10 +176,10 @@ impl Space {
             .values
             .par_chunks_exact_mut(stride)
             .zip(&mut prepared.norms)
-            .zip(raw.par_chunks_exact(dim))
             .enumerate()
             .with_min_len(64)
-            .filter_map(|(row, ((target, norm), source))| {
+            .filter_map(|(row, (target, norm))| {
+                let source = source(row);
                 let problem = vectorized(
                     #[inline(always)]
                     || self.prepare_row(source, target, norm),
@@ -241,10 +252,25 @@ impl Space {
     /// How far a gallery row is from a query, in double precision: smaller is nearer, whatever the distance.
     #[inline(always)]
     pub(super) fn key<Q: Copy + Into<f64>>(&self, query: &[Q], row: &[f32], row_norm: f64) -> f64 {
+        self.key_of(self.apart(query, row), row_norm)
+    }
+
+    /// What there is to measure between two rows, the same to the last bit if they are exchanged.
+    #[inline(always)]
+    pub(super) fn apart<Q: Copy + Into<f64>>(&self, query: &[Q], row: &[f32]) -> f64 {
         match self.distance {
-            SearchDistance::Cosine => -dot(query, row) / row_norm,
-            SearchDistance::InnerProduct => -dot(query, row),
+            SearchDistance::Cosine | SearchDistance::InnerProduct => dot(query, row),
             SearchDistance::Euclidean => squared_distance(query, row),
+        }
+    }
+
+    /// The [`key`](Self::key) of a row that is so far [`apart`](Self::apart) from a query.
+    #[inline(always)]
+    pub(super) fn key_of(&self, apart: f64, row_norm: f64) -> f64 {
+        match self.distance {
+            SearchDistance::Cosine => -apart / row_norm,
+            SearchDistance::InnerProduct => -apart,
+            SearchDistance::Euclidean => apart,
         }
     }
 

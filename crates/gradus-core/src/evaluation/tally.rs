@@ -343,13 +343,13 @@ impl Items<'_> {
         skip: impl Fn(usize) -> bool,
         mut place: impl FnMut(usize, usize, usize) -> usize,
     ) {
-        let mut bounds = [([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]); COMPARED / LANES];
-        let chunks = self.low.chunks(LANES).zip(self.high.chunks(LANES));
-        for ((low, high), (all_low, all_high)) in bounds.iter_mut().zip(chunks) {
-            low[..all_low.len()].copy_from_slice(all_low);
-            high[..all_high.len()].copy_from_slice(all_high);
-        }
-        let bounds = &bounds[..self.low.len().div_ceil(LANES)];
+        let (low, low_rest) = self.low.as_chunks::<LANES>();
+        let (high, high_rest) = self.high.as_chunks::<LANES>();
+        let (mut last_low, mut last_high) = ([[f32::NEG_INFINITY; LANES]; 1], [[f32::NEG_INFINITY; LANES]; 1]);
+        last_low[0][..low_rest.len()].copy_from_slice(low_rest);
+        last_high[0][..high_rest.len()].copy_from_slice(high_rest);
+        let last = ..usize::from(!low_rest.is_empty());
+        let last = last_low[last].iter().zip(&last_high[last]);
         // One more for the numbers that are behind all items; a bit says which are not 0.
         let (mut found, mut touched) = ([0_u32; COMPARED + 1], 0_u64);
         let sure = self.open(
@@ -358,7 +358,7 @@ impl Items<'_> {
             #[inline(always)]
             |offset, score| {
                 let (mut above, mut reached) = ([0_u32; LANES], [0_u32; LANES]);
-                for (low, high) in bounds {
+                for (low, high) in low.iter().zip(high).chain(last.clone()) {
                     for lane in 0..LANES {
                         above[lane] += u32::from(low[lane] > score);
                         reached[lane] += u32::from(high[lane] >= score);
@@ -417,10 +417,11 @@ impl Items<'_> {
         let (last, best) = (self.low[self.low.len() - 1], self.high[0]);
         let mut sure = 0_u32;
         let (chunks, rest) = scores.as_chunks::<WORD>();
-        let mut filled_up = [f32::NEG_INFINITY; WORD];
-        filled_up[..rest.len()].copy_from_slice(rest);
+        let mut filled_up = [[f32::NEG_INFINITY; WORD]; 1];
+        filled_up[0][..rest.len()].copy_from_slice(rest);
+        let filled_up = &filled_up[..usize::from(!rest.is_empty())];
         let compare = Comparison::new();
-        for (number, chunk) in chunks.iter().chain(std::iter::once(&filled_up)).enumerate() {
+        for (number, chunk) in chunks.iter().chain(filled_up).enumerate() {
             let open = compare.at_least(chunk, last);
             if open == 0 {
                 continue;

@@ -25,12 +25,12 @@ pub(super) struct Undecided {
     pub(super) counted: bool,
 }
 
-/// Those that still matter, those of each of the `queries` side by side.
-fn by_query(mut undecided: Vec<Vec<Undecided>>, tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
+/// Those that still matter, those of each of the `queries` side by side. The lists are empty then.
+fn by_query(undecided: &mut [&mut Vec<Undecided>], tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
     undecided
         .par_iter_mut()
         .for_each(|rows| rows.retain(|row| tally.matters(row)));
-    let open = || undecided.iter().flatten();
+    let open = || undecided.iter().flat_map(|rows| rows.iter());
     let Some(&any) = open().next() else {
         return Vec::new();
     };
@@ -47,6 +47,9 @@ fn by_query(mut undecided: Vec<Vec<Undecided>>, tally: &Tally, queries: Range<us
         sorted[*at] = *row;
         *at += 1;
     }
+    for rows in undecided {
+        rows.clear();
+    }
     sorted
 }
 
@@ -59,7 +62,7 @@ impl Search<'_> {
         queries: Range<usize>,
         target: Block<'_>,
         tally: &Tally,
-        undecided: Vec<Vec<Undecided>>,
+        undecided: &mut [&mut Vec<Undecided>],
     ) {
         let open = by_query(undecided, tally, queries);
         open.par_chunk_by(|a, b| a.query == b.query).for_each(|rows| {
