@@ -291,10 +291,17 @@ impl Search<'_> {
                 }
             }
         }
-        Ok(Tally::new(lists, horizon, thresholds, |offset, key| {
-            let norm = own.norm(rows.start + offset);
-            (self.space.screened(key, norm), slacks[offset])
-        }))
+        let how = (horizon, self.relevance.graded());
+        Ok(Tally::new(
+            lists,
+            how,
+            thresholds,
+            #[inline(always)]
+            |offset, key| {
+                let norm = own.norm(rows.start + offset);
+                (self.space.screened(key, norm), slacks[offset])
+            },
+        ))
     }
 
     /// Appends how far the relevant items at the positions `within` are to the `lists` of the queries `rows`; `place(position)` says
@@ -445,18 +452,27 @@ impl Search<'_> {
             smaller => smaller,
         };
         let parts: Vec<_> = ranges(0..own.end(), side).collect();
-        let pairs: Vec<(usize, usize)> = (0..parts.len())
-            .flat_map(|first| (first..parts.len()).map(move |second| (first, second)))
+        let pairs: Vec<(Range<usize>, Range<usize>)> = (0..parts.len())
+            .flat_map(|first| {
+                // A block with itself in halves, one of whose products is then seen from both sides, too.
+                let half = parts[first].len().div_ceil(2).next_multiple_of(ROW_MULTIPLE);
+                let halves: Vec<_> = ranges(parts[first].clone(), half).collect();
+                let itself = halves.clone().into_iter().map(|half| (half.clone(), half));
+                let across = (halves.len() > 1).then(|| (halves[0].clone(), halves[1].clone()));
+                let others = parts[first + 1..]
+                    .iter()
+                    .map(|other| (parts[first].clone(), other.clone()));
+                itself.chain(across).chain(others).collect::<Vec<_>>()
+            })
             .collect();
         let mut kept: Vec<Scratch> = Vec::new();
         for (number, round) in pairs.chunks(ROUND).enumerate() {
             handed_out(round.len(), &mut kept, |scratch: &mut Scratch, number| {
                 // Half of what may wait is for what this round finds.
                 scratch.most = scratch.undecided.len() + self.undecided / 2 / ROUND;
-                let (first, second) = round[number];
-                let (rows, columns) = (parts[first].clone(), parts[second].clone());
+                let (rows, columns) = round[number].clone();
                 self.count_tile(own, rows.clone(), 0, own, columns.clone(), tally, scratch);
-                if first != second {
+                if rows != columns {
                     let width = columns.len().next_multiple_of(ROW_MULTIPLE);
                     transpose(&scratch.scores, width, &mut scratch.transposed);
                     let height = scratch.transposed.len() / width;

@@ -165,7 +165,19 @@ impl Space {
         prepared.norms.resize(len, 0.0);
         if self.integers.is_some() {
             let (rows, norms) = (prepared.padded_len(), &mut prepared.norms);
-            return match prepared.integers.fill(source, rows, stride, norms, directed) {
+            #[expect(
+                clippy::redundant_closure,
+                reason = "a function passed by its name is called as it was compiled: without AVX2"
+            )]
+            let found = prepared.integers.fill(
+                source,
+                rows,
+                stride,
+                norms,
+                #[inline(always)]
+                |row| directed(row),
+            );
+            return match found {
                 Some((row, problem)) => Err(fault(row, problem)),
                 None => Ok(()),
             };
@@ -302,6 +314,7 @@ impl Space {
     }
 
     /// The number that screening would give for this key if it made no error.
+    #[inline(always)]
     pub(super) fn screened(&self, key: f64, query_norm: f64) -> f64 {
         match self.distance {
             SearchDistance::Cosine => -key / query_norm,

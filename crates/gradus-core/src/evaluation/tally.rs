@@ -2,6 +2,7 @@
 //!
 //! All counts only grow by addition, so any number of threads may count blocks in any order and end at the same numbers.
 
+use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 use super::comparison::{Comparison, WORD, places};
 use super::ranks::{Horizon, Ranked};
 use super::undecided::Undecided;
+use crate::vectorized::vectorized;
 
 /// Up to this many relevant items are counted one after the other over a whole block, without branches.
 const LEVELS: usize = 8;
@@ -42,8 +44,10 @@ pub(super) struct RelevantItems {
 #[derive(Debug)]
 pub(super) struct Tally {
     starts: Vec<usize>,
-    /// Nearest first, but for items of equal degree that are held back.
-    positives: Vec<Positive>,
+    /// Those of each query, nearest first, but for items of equal degree that are held back.
+    positives: Vec<Vec<Positive>>,
+    /// Whether not all are equally relevant.
+    graded: bool,
     /// Between these bounds a screened number may belong to either side of the item.
     low: Vec<f32>,
     high: Vec<f32>,
@@ -66,8 +70,8 @@ impl Tally {
     /// From the relevant items of each query; `screened(query, key)` is the number screening stands for, and how far it can be off.
     /// Items below the score `hopeless` of a query (empty: no query has one) are held back, but for the first.
     pub(super) fn new(
-        mut lists: Vec<RelevantItems>,
-        horizon: Horizon,
+        lists: Vec<RelevantItems>,
+        (horizon, graded): (Horizon, bool),
         hopeless: &[f32],
         screened: impl Fn(usize, f64) -> (f64, f64) + Sync,
     ) -> Self {
@@ -78,44 +82,56 @@ impl Tally {
         }
         let total = starts[lists.len()];
         let (mut low, mut high) = (vec![0.0; total], vec![0.0; total]);
-        let (mut positives, mut above) = (vec![(0.0, 0, 0.0); total], vec![0; total]);
+        let mut above = vec![0; total];
         let relevant: Vec<usize> = lists.iter().map(|list| list.count).collect();
-        let mut tried: Vec<u32> = vec![0; lists.len()];
-        lists
+        let mut positives: Vec<Vec<Positive>> = lists.into_iter().map(|list| list.measured).collect();
+        let mut tried: Vec<u32> = vec![0; positives.len()];
+        positives
             .par_iter_mut()
-            .zip(parts(&mut positives, &starts))
             .zip(parts(&mut low, &starts))
             .zip(parts(&mut high, &starts))
             .zip(parts(&mut above, &starts))
             .zip(&mut tried)
             .enumerate()
-            .for_each(|(query, (((((list, positives), low), high), above), tried))| {
-                let hopeless = hopeless.get(query).copied().unwrap_or(f32::NEG_INFINITY);
-                let bounds = |positive: &Positive| {
-                    let (middle, slack) = screened(query, positive.0);
-                    (
-                        ((middle - slack) as f32).next_down(),
-                        ((middle + slack) as f32).next_up(),
-                    )
-                };
-                let all = hopeless == f32::NEG_INFINITY;
-                let mut list = std::mem::take(&mut list.measured);
-                let last = put_in_order(&mut list, |positive| all || bounds(positive).1 >= hopeless);
-                positives.copy_from_slice(&list);
-                for ((positive, low), high) in positives.iter().zip(low.iter_mut()).zip(high.iter_mut()) {
-                    (*low, *high) = bounds(positive);
-                }
-                *tried = last as u32;
-                Steps::over(&low[..last]).fill(&low[..last], &mut above[..last]);
+            .for_each(|(query, ((((positives, low), high), above), tried))| {
+                let hopeless = hopeless.get(query).map_or(f64::NEG_INFINITY, |&score| f64::from(score));
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let last = put_in_order(
+                            positives,
+                            #[inline(always)]
+                            |positive| {
+                                let (middle, slack) = screened(query, positive.0);
+                                middle + slack >= hopeless
+                            },
+                        );
+                        for ((positive, low), high) in positives[..last].iter().zip(low.iter_mut()).zip(high.iter_mut())
+                        {
+                            let (middle, slack) = screened(query, positive.0);
+                            (*low, *high) = ((middle - slack) as f32, (middle + slack) as f32);
+                            // More than rounding took or gave.
+                            *low -= low.abs() * f32::EPSILON + f32::MIN_POSITIVE;
+                            *high += high.abs() * f32::EPSILON + f32::MIN_POSITIVE;
+                        }
+                        *tried = last as u32;
+                        // Few are compared one by one.
+                        if last > COMPARED {
+                            Steps::over(&low[..last]).fill(&low[..last], &mut above[..last]);
+                        }
+                    },
+                );
             });
         let limits: Vec<usize> = relevant.iter().map(|&count| horizon.limit(count)).collect();
         // Ranks are at least places. The best item is always placed.
         let within = |(&tried, &limit): (&u32, &usize)| AtomicU32::new((tried as usize).min(limit.max(1)) as u32);
         let active = tried.iter().zip(&limits).map(within).collect();
-        let counts = (0..total).map(|_| AtomicU32::new(0)).collect();
+        let zeros = (0..total).into_par_iter().with_min_len(1 << 12);
+        let counts = zeros.map(|_| AtomicU32::new(0)).collect();
         Self {
             starts,
             positives,
+            graded,
             low,
             high,
             above,
@@ -210,7 +226,7 @@ impl Tally {
         }
         if certain < uncertain {
             let item = (key(), row.row, 0.0);
-            let among = &self.positives[certain..uncertain];
+            let among = &self.positives[row.query as usize][certain - first..uncertain - first];
             certain += among.partition_point(|&positive| before(positive, item).is_lt());
         }
         certain - first
@@ -267,7 +283,7 @@ impl Tally {
             let range = self.starts[query]..self.starts[query + 1];
             let mut rank = 0_usize;
             let mut ranks = Vec::new();
-            for (place, count) in self.before[range.clone()].iter().enumerate() {
+            for (place, count) in self.before[range].iter().enumerate() {
                 rank += 1 + count.load(Relaxed) as usize;
                 if place > 0 && rank > self.limits[query] {
                     break;
@@ -277,7 +293,11 @@ impl Tally {
             Ranked {
                 relevant: self.relevant[query] as u32,
                 ranks,
-                degrees: self.positives[range].iter().map(|positive| positive.2).collect(),
+                degrees: if self.graded {
+                    self.positives[query].iter().map(|positive| positive.2).collect()
+                } else {
+                    Vec::new()
+                },
             }
         });
         lists.collect()
@@ -540,11 +560,16 @@ impl Steps {
 }
 
 /// The order of the ranking: nearer first, then smaller index.
-fn before(a: Positive, b: Positive) -> std::cmp::Ordering {
+#[inline(always)]
+fn before(a: Positive, b: Positive) -> Ordering {
     // Distances are finite; -0 and 0 are the same.
-    a.0.partial_cmp(&b.0)
-        .unwrap_or(std::cmp::Ordering::Equal)
-        .then(a.1.cmp(&b.1))
+    if a.0 < b.0 {
+        Ordering::Less
+    } else if a.0 > b.0 {
+        Ordering::Greater
+    } else {
+        a.1.cmp(&b.1)
+    }
 }
 
 #[cfg(test)]
