@@ -14,7 +14,7 @@ use super::rows::Rows;
 use super::search_distance::{Prepared, Space, row_error};
 use super::tally::{RelevantItems, Tally};
 use super::transpose::transpose;
-use super::undecided::Undecided;
+use super::undecided::{Undecided, still_matter, waiting};
 use super::unit_rows::ROW_MULTIPLE;
 use super::{EvaluationError, EvaluationOptions};
 use crate::vectorized::vectorized;
@@ -489,8 +489,10 @@ impl Search<'_> {
                 }
             });
             let mut undecided: Vec<_> = kept.iter_mut().map(|scratch| &mut scratch.undecided).collect();
-            let waiting: usize = undecided.iter().map(|rows| rows.len()).sum();
-            if waiting > self.undecided / 2 || (number + 1) * ROUND >= pairs.len() {
+            let most = self.undecided / 2;
+            let last = (number + 1) * ROUND >= pairs.len();
+            // Of those that wait for long, few matter still; the longer they wait, the fewer.
+            if last || (waiting(&undecided) > most && still_matter(&mut undecided, tally) > most / 2) {
                 self.settle(own, 0, 0..own.end(), own, tally, &mut undecided);
             }
         }

@@ -274,12 +274,18 @@ impl Tally {
             let rank = tried + counted.iter().map(|count| count.load(Relaxed) as usize).sum::<usize>();
             tried < self.relevant[query] && rank <= self.limits[query]
         };
-        (0..self.limits.len()).filter(unsure).collect()
+        (0..self.limits.len())
+            .into_par_iter()
+            .with_min_len(256)
+            .filter(unsure)
+            .collect()
     }
 
     /// What was found for each query.
-    pub(super) fn finish(self) -> Vec<Ranked> {
-        let lists = (0..self.limits.len()).into_par_iter().map(|query| {
+    pub(super) fn finish(mut self) -> Vec<Ranked> {
+        // Taken apart in parallel, too.
+        let positives = std::mem::take(&mut self.positives).into_par_iter().enumerate();
+        let lists = positives.map(|(query, positives)| {
             let range = self.starts[query]..self.starts[query + 1];
             let mut rank = 0_usize;
             let mut ranks = Vec::new();
@@ -294,7 +300,7 @@ impl Tally {
                 relevant: self.relevant[query] as u32,
                 ranks,
                 degrees: if self.graded {
-                    self.positives[query].iter().map(|positive| positive.2).collect()
+                    positives.iter().map(|positive| positive.2).collect()
                 } else {
                     Vec::new()
                 },

@@ -25,11 +25,22 @@ pub(super) struct Undecided {
     pub(super) counted: bool,
 }
 
-/// Those that still matter, those of each of the `queries` side by side. The lists are empty then.
-fn by_query(undecided: &mut [&mut Vec<Undecided>], tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
+/// How many rows wait.
+pub(super) fn waiting(undecided: &[&mut Vec<Undecided>]) -> usize {
+    undecided.iter().map(|rows| rows.len()).sum()
+}
+
+/// Forgets those of which nobody asks any more, and says how many are left.
+pub(super) fn still_matter(undecided: &mut [&mut Vec<Undecided>], tally: &Tally) -> usize {
     undecided
         .par_iter_mut()
         .for_each(|rows| rows.retain(|row| tally.matters(row)));
+    waiting(undecided)
+}
+
+/// Those that still matter, those of each of the `queries` side by side. The lists are empty then.
+fn by_query(undecided: &mut [&mut Vec<Undecided>], tally: &Tally, queries: Range<usize>) -> Vec<Undecided> {
+    still_matter(undecided, tally);
     let open = || undecided.iter().flat_map(|rows| rows.iter());
     let Some(&any) = open().next() else {
         return Vec::new();
