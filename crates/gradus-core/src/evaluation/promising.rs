@@ -171,7 +171,7 @@ impl Search<'_> {
     fn gather(
         &self,
         from: Block<'_>,
-        positions: impl Iterator<Item = usize> + Clone + Sync,
+        positions: impl Iterator<Item = usize>,
         (set, what): (&dyn Rows, &'static str),
         gathered: &mut Prepared,
     ) -> Result<(), EvaluationError> {
