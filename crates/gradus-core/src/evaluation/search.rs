@@ -451,20 +451,7 @@ impl Search<'_> {
             256 => 192,
             smaller => smaller,
         };
-        let parts: Vec<_> = ranges(0..own.end(), side).collect();
-        let pairs: Vec<(Range<usize>, Range<usize>)> = (0..parts.len())
-            .flat_map(|first| {
-                // A block with itself in halves, one of whose products is then seen from both sides, too.
-                let half = parts[first].len().div_ceil(2).next_multiple_of(ROW_MULTIPLE);
-                let halves: Vec<_> = ranges(parts[first].clone(), half).collect();
-                let itself = halves.clone().into_iter().map(|half| (half.clone(), half));
-                let across = (halves.len() > 1).then(|| (halves[0].clone(), halves[1].clone()));
-                let others = parts[first + 1..]
-                    .iter()
-                    .map(|other| (parts[first].clone(), other.clone()));
-                itself.chain(across).chain(others).collect::<Vec<_>>()
-            })
-            .collect();
+        let pairs = pairs_of_blocks(own.end(), side);
         let mut kept: Vec<Scratch> = Vec::new();
         for (number, round) in pairs.chunks(ROUND).enumerate() {
             handed_out(round.len(), &mut kept, |scratch: &mut Scratch, number| {
@@ -651,6 +638,23 @@ impl Search<'_> {
     }
 }
 
+/// Blocks of at most `side` rows of which each meets each once. A block meets itself in halves: then the products of one half with the
+/// other, too, are made once and seen from both sides.
+fn pairs_of_blocks(rows: usize, side: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let blocks: Vec<_> = ranges(0..rows, side).collect();
+    let mut pairs = Vec::new();
+    for (number, block) in blocks.iter().enumerate() {
+        let half = block.len().div_ceil(2).next_multiple_of(ROW_MULTIPLE);
+        let halves: Vec<_> = ranges(block.clone(), half).collect();
+        pairs.extend(halves.iter().map(|half| (half.clone(), half.clone())));
+        if let [first, second] = &halves[..] {
+            pairs.push((first.clone(), second.clone()));
+        }
+        pairs.extend(blocks[number + 1..].iter().map(|other| (block.clone(), other.clone())));
+    }
+    pairs
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -748,6 +752,25 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_row_meets_every_row_once() {
+        for (rows, side) in [(1, 32), (31, 32), (33, 32), (64, 64), (100, 64), (193, 192), (500, 192)] {
+            let mut met = vec![0; rows * rows];
+            for (some, others) in pairs_of_blocks(rows, side) {
+                // Where prepared rows can be cut.
+                assert!(some.start.is_multiple_of(ROW_MULTIPLE) && others.start.is_multiple_of(ROW_MULTIPLE));
+                assert!(some.len() <= side && others.len() <= side);
+                for row in some.clone() {
+                    for other in others.clone() {
+                        met[row * rows + other] += 1;
+                        met[other * rows + row] += usize::from(some != others);
+                    }
+                }
+            }
+            assert!(met.iter().all(|&times| times == 1), "{rows} {side}");
         }
     }
 
