@@ -75,6 +75,18 @@ impl Labels {
         }
     }
 
+    /// Those of some of the items.
+    pub(crate) fn select(&self, items: &[usize]) -> Self {
+        fn of<T: Clone>(all: &[T], items: &[usize]) -> Arc<[T]> {
+            items.iter().map(|&item| all[item].clone()).collect()
+        }
+        match self {
+            Self::Classes(classes) => Self::Classes(of(classes, items)),
+            Self::MultiLabel(labels) => Self::MultiLabel(of(labels, items)),
+            Self::Hierarchy(levels) => Self::Hierarchy(of(levels, items)),
+        }
+    }
+
     /// What item `query` of this set is to item `reference` of another one.
     ///
     /// # Panics

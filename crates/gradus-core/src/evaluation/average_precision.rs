@@ -29,7 +29,7 @@ pub(super) fn whole(_: usize) -> Horizon {
 }
 
 pub(super) fn within(k: usize) -> Horizon {
-    Horizon::within(k)
+    Horizon::within(k).with_best_within(0)
 }
 
 /// `AP = 1/R sum_i P(i) rel(i)` over the whole ranking, `P(i)` the share of relevant items among the first i.

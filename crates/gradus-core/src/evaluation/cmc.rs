@@ -10,8 +10,8 @@ pub(super) const MEASURE: Measure = Measure {
     source: "Gray et al., Evaluating Appearance Models for Recognition, PETS 2007; junk after Zheng et al., ICCV 2015",
 };
 
-pub(super) fn horizon(_: usize) -> Horizon {
-    Horizon::BEST
+pub(super) fn horizon(k: usize) -> Horizon {
+    Horizon::BEST.with_best_within(k)
 }
 
 /// `CMC@K = [rank of the nearest relevant item <= K]`: Recall@K under the name it has in re-identification.

@@ -31,6 +31,28 @@ impl Comparison {
         self.bits::<{ operation::AT_MOST }>(numbers, bound, |number| number <= bound)
     }
 
+    /// A bit for each number that is not below its own bound. Numbers and bounds are not NaN.
+    #[inline(always)]
+    pub(super) fn at_least_each(self, numbers: &[f32; WORD], bounds: &[f32; WORD]) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = self.simd {
+            let mut bits = 0;
+            let eights = numbers.as_chunks::<8>().0.iter().zip(bounds.as_chunks::<8>().0);
+            for (place, (numbers, bounds)) in eights.enumerate() {
+                let outcome = simd
+                    .avx
+                    ._mm256_cmp_ps::<{ operation::AT_LEAST }>(pulp::cast(*numbers), pulp::cast(*bounds));
+                bits |= (simd.avx._mm256_movemask_ps(outcome) as u32) << (8 * place);
+            }
+            return bits;
+        }
+        let mut bits = 0;
+        for (place, (number, bound)) in numbers.iter().zip(bounds).enumerate() {
+            bits |= u32::from(number >= bound) << place;
+        }
+        bits
+    }
+
     #[inline(always)]
     fn bits<const OPERATION: i32>(self, numbers: &[f32; WORD], bound: f32, holds: impl Fn(f32) -> bool) -> u32 {
         #[cfg(target_arch = "x86_64")]
@@ -89,13 +111,16 @@ mod tests {
         fn every_bit_is_the_outcome_of_its_number(
             numbers in prop::array::uniform32(prop::sample::select(vec![f32::NEG_INFINITY, -1.0, -0.0, 0.0, 0.25, 1.0])),
             bound in prop::sample::select(vec![-1.0_f32, 0.0, 0.25, 0.5]),
+            bounds in prop::array::uniform32(prop::sample::select(vec![-1.0_f32, 0.0, 0.25, f32::INFINITY])),
         ) {
             let mut all = vec![Comparison::new()];
             #[cfg(target_arch = "x86_64")]
             all.push(Comparison { simd: None });
             for compare in all {
                 let (least, most) = (compare.at_least(&numbers, bound), compare.at_most(&numbers, bound));
+                let each = compare.at_least_each(&numbers, &bounds);
                 for (place, &number) in numbers.iter().enumerate() {
+                    prop_assert_eq!(each >> place & 1 == 1, number >= bounds[place]);
                     prop_assert_eq!(least >> place & 1 == 1, number >= bound);
                     prop_assert_eq!(most >> place & 1 == 1, number <= bound);
                 }

@@ -27,7 +27,7 @@ pub fn map_at_r(ranks: &PositiveRanks, lone: LoneQueries) -> Option<f64> {
 }
 
 pub(super) fn horizon(_: usize) -> Horizon {
-    Horizon::RELEVANT
+    Horizon::RELEVANT.with_best_within(0)
 }
 
 /// `1/R sum_{i<=R} P(i) rel(i)`.

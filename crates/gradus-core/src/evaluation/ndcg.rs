@@ -11,7 +11,7 @@ pub(super) const MEASURE: Measure = Measure {
 };
 
 pub(super) fn horizon(k: usize) -> Horizon {
-    Horizon::within(k)
+    Horizon::within(k).with_best_within(0)
 }
 
 /// `NDCG@K = sum_{i<=K} g(i) / log2(i + 1)` over the same sum of the best order (Järvelin and Kekäläinen 2002).

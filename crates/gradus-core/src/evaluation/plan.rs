@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use super::blocks::products;
 use super::integer_products::{IntegerProducts, IntegerRows, open_share};
-use super::promising::TOGETHER;
-use super::rank_sample::SAMPLE;
 use super::ranks::Horizon;
 use super::relevance::Relevance;
 use super::rows::Rows;
+use super::shortlist::Shortlists;
+use super::shortlist_search::depths_that_pay;
 use super::tally::BYTES_PER_POSITIVE;
 use super::undecided::Undecided;
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
@@ -43,18 +43,24 @@ pub(super) struct Plan {
     bytes: usize,
 }
 
-impl Plan {
-    pub(super) fn new(
-        queries: &dyn Rows,
-        gallery: Option<&dyn Rows>,
-        relevance: &Relevance,
-        integers: bool,
-        options: &EvaluationOptions,
-    ) -> Self {
+/// What the rows of a search take, and what that leaves.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    workers: usize,
+    /// Bytes of a prepared row, and of all.
+    prepared: usize,
+    rows: usize,
+    resident: bool,
+    /// Bytes for everything else.
+    left: usize,
+    tile: Tile,
+}
+
+impl Room {
+    fn new(queries: &dyn Rows, gallery: Option<&dyn Rows>, integers: bool, options: &EvaluationOptions) -> Self {
         let workers = rayon::current_num_threads().max(1);
         let target = gallery.unwrap_or(queries);
-        let dim = queries.dim();
-        let stride = dim.next_multiple_of(DEPTH_MULTIPLE);
+        let stride = queries.dim().next_multiple_of(DEPTH_MULTIPLE);
         let prepared = size_of::<f64>()
             + if integers {
                 IntegerRows::bytes(stride)
@@ -75,6 +81,70 @@ impl Plan {
         while resident && tile.queries > ROW_MULTIPLE && tile.queries * workers * 4 > queries.len() {
             tile.queries /= 2;
         }
+        Self {
+            workers,
+            prepared,
+            rows,
+            resident,
+            left,
+            tile,
+        }
+    }
+}
+
+/// The cut of a search by shortlists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShortlistPlan {
+    pub(super) tile: Tile,
+    /// Whether queries search each other, each product seen from both sides: their lists are all there at once then.
+    pub(super) both_sides: bool,
+    bytes: usize,
+}
+
+impl ShortlistPlan {
+    /// For lists of so many rows; `None` where there is no room for them, or rows have to be read.
+    pub(super) fn new(
+        queries: &dyn Rows,
+        gallery: Option<&dyn Rows>,
+        depths: &[u32],
+        integers: bool,
+        options: &EvaluationOptions,
+    ) -> Option<Self> {
+        let room = Room::new(queries, gallery, integers, options);
+        let bytes = |depths: &[u32]| -> usize { depths.iter().map(|&depth| Shortlists::bytes(depth as usize)).sum() };
+        let tile = room.tile;
+        let left = room
+            .left
+            .checked_sub(room.workers * tile.queries * tile.gallery * size_of::<f32>())?;
+        let whole = bytes(depths);
+        let both_sides = gallery.is_none() && whole <= left;
+        let parts = depths.chunks(tile.queries).map(bytes).max()? * room.workers;
+        let lists = if both_sides { whole } else { parts };
+        (room.resident && lists <= left).then_some(Self {
+            tile,
+            both_sides,
+            bytes: room.rows + room.left - left + lists,
+        })
+    }
+}
+
+impl Plan {
+    pub(super) fn new(
+        queries: &dyn Rows,
+        gallery: Option<&dyn Rows>,
+        relevance: &Relevance,
+        integers: bool,
+        options: &EvaluationOptions,
+    ) -> Self {
+        let Room {
+            workers,
+            prepared,
+            rows,
+            resident,
+            left,
+            tile,
+        } = Room::new(queries, gallery, integers, options);
+        let (dim, side) = (queries.dim(), tile.gallery);
         let tiles = workers * 3 * side * side * size_of::<f32>();
         let read = dim * size_of::<f32>() + prepared;
         let (for_rows, streamed_rows) = if resident {
@@ -83,22 +153,14 @@ impl Plan {
             let each = left / 4 / workers / read;
             (read, multiple(each.min(8192), ROW_MULTIPLE).max(side))
         };
-        // A sample of the gallery, and for each worker some queries and relevant items and what was measured between them.
-        let sample = if resident && side >= SAMPLE {
-            (SAMPLE + workers * 2 * TOGETHER) * prepared + workers * TOGETHER * TOGETHER * size_of::<f64>()
-        } else {
-            0
-        };
         // While they are sorted they are there twice.
         let undecided = if resident {
             (left / 8 / (2 * size_of::<Undecided>())).min(UNDECIDED)
         } else {
             0
         };
-        let reserved = tiles
-            + sample
-            + undecided * 2 * size_of::<Undecided>()
-            + workers * streamed_rows * read * usize::from(!resident);
+        let reserved =
+            tiles + undecided * 2 * size_of::<Undecided>() + workers * streamed_rows * read * usize::from(!resident);
         let chunks = chunks(relevance, left.saturating_sub(reserved), for_rows, tile.queries);
         let largest = chunks
             .iter()
@@ -201,6 +263,46 @@ pub struct Forecast {
     pub threads: usize,
 }
 
+/// What of the plan of a search is said before it starts.
+struct Cut {
+    tile: Tile,
+    integers: bool,
+    both_sides: bool,
+    bytes: usize,
+    passes: usize,
+    resident: bool,
+}
+
+impl Cut {
+    /// By lists or by counting, as the search itself would choose.
+    fn new(queries: &dyn Rows, gallery: Option<&dyn Rows>, relevance: &Relevance, options: &EvaluationOptions) -> Self {
+        let horizon = Horizon::RELEVANT.with_best_within(1);
+        if let Some(depths) = depths_that_pay(relevance, horizon) {
+            let integers = options.distance == SearchDistance::Cosine && IntegerProducts::detect().is_some();
+            if let Some(plan) = ShortlistPlan::new(queries, gallery, &depths, integers, options) {
+                return Self {
+                    tile: plan.tile,
+                    integers,
+                    both_sides: plan.both_sides,
+                    bytes: plan.bytes,
+                    passes: 1,
+                    resident: true,
+                };
+            }
+        }
+        let integers = integers(queries.dim(), relevance, horizon, options).is_some();
+        let plan = Plan::new(queries, gallery, relevance, integers, options);
+        Self {
+            tile: plan.tile,
+            integers,
+            both_sides: plan.resident && gallery.is_none() && plan.chunks.len() == 1,
+            bytes: plan.bytes,
+            passes: plan.chunks.len(),
+            resident: plan.resident,
+        }
+    }
+}
+
 /// Says what [`rank_positives`](super::rank_positives) will need down to rank R; takes some hundredths of a second.
 #[must_use]
 pub fn forecast(
@@ -214,13 +316,12 @@ pub fn forecast(
     } else {
         options.threads
     };
-    let integers = integers(queries.dim(), relevance, Horizon::RELEVANT, options).is_some();
-    let plan = Plan::new(queries, gallery, relevance, integers, options);
+    let cut = Cut::new(queries, gallery, relevance, options);
     let stride = queries.dim().next_multiple_of(DEPTH_MULTIPLE).max(DEPTH_MULTIPLE);
     let Tile {
         queries: height,
         gallery: width,
-    } = plan.tile;
+    } = cut.tile;
     let rows: Vec<f32> = (0..(height + width) * stride).map(|at| (at % 7) as f32 * 0.1).collect();
     let (some, others) = rows.split_at(height * stride);
     let mut scores = Vec::new();
@@ -232,15 +333,15 @@ pub fn forecast(
     }
     let each = begin.elapsed().as_secs_f64() / f64::from(count) / (height * width) as f64;
     let pairs = queries.len() as f64 * gallery.unwrap_or(queries).len() as f64;
-    let halved = plan.resident && gallery.is_none() && plan.chunks.len() == 1;
-    // Counting takes about as long as 60 columns of a product in single precision (measured); integers multiply two numbers where those multiply one.
-    let share = if integers { 0.5 } else { 1.0 } + 60.0 / stride as f64;
+    // Looking at a product takes about as long as 60 columns of it in single precision (measured); integers multiply two numbers where
+    // those multiply one.
+    let share = if cut.integers { 0.5 } else { 1.0 } + 60.0 / stride as f64;
     Forecast {
-        bytes: plan.bytes,
-        seconds: pairs * each * share / threads as f64 * if halved { 0.5 } else { 1.0 },
-        passes: plan.chunks.len(),
-        resident: plan.resident,
-        tile: [plan.tile.queries, plan.tile.gallery],
+        bytes: cut.bytes,
+        seconds: pairs * each * share / threads as f64 * if cut.both_sides { 0.5 } else { 1.0 },
+        passes: cut.passes,
+        resident: cut.resident,
+        tile: [height, width],
         threads,
     }
 }

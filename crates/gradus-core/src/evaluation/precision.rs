@@ -11,7 +11,7 @@ pub(super) const MEASURE: Measure = Measure {
 };
 
 pub(super) fn horizon(k: usize) -> Horizon {
-    Horizon::within(k)
+    Horizon::within(k).with_best_within(0)
 }
 
 /// `precision@K = (relevant items among the K nearest) / K`, also where fewer than K are relevant or there are fewer than K rows.

@@ -19,7 +19,7 @@ pub fn r_precision(ranks: &PositiveRanks, lone: LoneQueries) -> Option<f64> {
 }
 
 pub(super) fn horizon(_: usize) -> Horizon {
-    Horizon::RELEVANT
+    Horizon::RELEVANT.with_best_within(0)
 }
 
 /// `(relevant items among the first R) / R`.

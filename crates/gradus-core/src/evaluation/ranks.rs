@@ -1,12 +1,15 @@
 //! Where the relevant items stand in the ranking of each query: all that the retrieval metrics need.
 
-/// How deep into the ranking the relevant items are placed. The best one is always placed, however deep it lies.
+/// How deep into the ranking the relevant items are placed. The best one is always placed, however deep it lies, unless that is
+/// [given up](Self::with_best_within).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Horizon {
     /// Down to rank R, the number of relevant items of the query (MAP@R, R-precision).
     relevant: bool,
     /// Down to this rank.
     within: usize,
+    /// The best relevant item down to this rank.
+    best: usize,
 }
 
 impl Horizon {
@@ -16,6 +19,7 @@ impl Horizon {
     pub const RELEVANT: Self = Self {
         relevant: true,
         within: 0,
+        best: usize::MAX,
     };
     /// All of them.
     pub const EVERYTHING: Self = Self::within(usize::MAX);
@@ -26,7 +30,15 @@ impl Horizon {
         Self {
             relevant: false,
             within: rank,
+            best: usize::MAX,
         }
+    }
+
+    /// The best relevant item, too, is placed no deeper than down to this rank (or the horizon, if that is deeper): faster, for those
+    /// who know that nobody asks for its rank beyond. Recall@K asks for K.
+    #[must_use]
+    pub const fn with_best_within(self, rank: usize) -> Self {
+        Self { best: rank, ..self }
     }
 
     /// As deep as both.
@@ -35,12 +47,18 @@ impl Horizon {
         Self {
             relevant: self.relevant || other.relevant,
             within: self.within.max(other.within),
+            best: self.best.max(other.best),
         }
     }
 
     /// The deepest rank for a query with `relevant` relevant items.
     pub(super) fn limit(self, relevant: usize) -> usize {
         self.within.max(if self.relevant { relevant } else { 0 })
+    }
+
+    /// The deepest rank for the best of so many relevant items.
+    pub(super) fn best_limit(self, relevant: usize) -> usize {
+        self.best.max(self.limit(relevant))
     }
 }
 
@@ -117,7 +135,8 @@ impl PositiveRanks {
         self.relevant[query] as usize
     }
 
-    /// Rising ranks of the relevant items within the horizon; the first is there whenever the query is not a lone one.
+    /// Rising ranks of the relevant items within the horizon; the first is there whenever the query is not a lone one, unless that
+    /// was [given up](Horizon::with_best_within).
     ///
     /// # Panics
     /// If there is no such query.

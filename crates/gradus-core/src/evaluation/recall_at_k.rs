@@ -25,8 +25,8 @@ pub fn recall_at_k(ranks: &PositiveRanks, k: usize, lone: LoneQueries) -> Option
     mean_over_queries(ranks, lone, |query| of_query(&ranks.query(query), k))
 }
 
-pub(super) fn horizon(_: usize) -> Horizon {
-    Horizon::BEST
+pub(super) fn horizon(k: usize) -> Horizon {
+    Horizon::BEST.with_best_within(k)
 }
 
 /// `[rank of the nearest relevant item <= K]`.

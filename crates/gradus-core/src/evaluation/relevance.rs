@@ -113,6 +113,63 @@ impl Relevance {
         !self.graded() && self.cameras.is_none()
     }
 
+    /// How many rows are relevant to a query, and how many it knows that take no part.
+    pub(super) fn counts(&self, query: usize) -> (usize, usize) {
+        let known = self.known(query).len();
+        let relevant = if self.plain() {
+            // A query is of its own class.
+            known - usize::from(self.gallery.is_none())
+        } else {
+            self.relevant(query).count()
+        };
+        (relevant, known - relevant)
+    }
+
+    /// Whether a row is relevant to a query, in whatever degree; `None` if it takes no part.
+    #[inline(always)]
+    pub(super) fn judge(&self, query: usize, row: usize) -> Option<bool> {
+        let target = self.gallery.as_ref().unwrap_or(&self.queries);
+        match self.queries.relation(query, target, row) {
+            Relation::Different => Some(false),
+            Relation::Ignore => None,
+            Relation::Same | Relation::Weighted(_) => {
+                let itself = self.gallery.is_none() && row == query;
+                (!itself && !self.same_camera(query, row)).then_some(true)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn same_camera(&self, query: usize, row: usize) -> bool {
+        self.cameras
+            .as_ref()
+            .is_some_and(|[queries, gallery]| queries[query] == gallery[row])
+    }
+
+    /// The same for some of the queries. Without a gallery they search all queries, each but itself, though by name of a gallery.
+    pub(super) fn of_queries(&self, queries: &[usize]) -> Self {
+        let cameras = match (&self.cameras, &self.gallery) {
+            (Some([cameras, gallery]), _) => {
+                let cameras = queries.iter().map(|&query| cameras[query]).collect();
+                Some([cameras, gallery.clone()])
+            }
+            (None, Some(_)) => None,
+            // Seen by a camera of its own, a row is left out for itself alone.
+            (None, None) => {
+                let cameras = queries.iter().map(|&query| query as u32).collect();
+                Some([cameras, (0..self.queries() as u32).collect()])
+            }
+        };
+        Self {
+            queries: self.queries.select(queries),
+            gallery: Some(self.gallery.as_ref().unwrap_or(&self.queries).clone()),
+            cameras,
+            known: self.known.clone(),
+            starts: self.starts.clone(),
+            groups: queries.iter().map(|&query| self.groups[query]).collect(),
+        }
+    }
+
     /// The relevant rows, rising, with their degree (above 0, at most 1).
     pub(super) fn relevant(&self, query: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
         self.relevant_within(query, 0..u32::MAX)
@@ -133,11 +190,7 @@ impl Relevance {
                 Relation::Weighted(weight) => weight,
                 Relation::Different | Relation::Ignore => return None,
             };
-            let junk = self
-                .cameras
-                .as_ref()
-                .is_some_and(|[query_cameras, gallery_cameras]| query_cameras[query] == gallery_cameras[row as usize]);
-            (!junk).then_some((row, degree))
+            (!self.same_camera(query, row as usize)).then_some((row, degree))
         })
     }
 }

@@ -15,7 +15,7 @@ use super::EvaluationError;
 use super::blocks::products;
 use super::integer_products::{IntegerProducts, IntegerRows, slack, worst_error};
 use super::rows::Rows;
-use super::single_dots::{single_dots, terms};
+use super::single_dots::{roundings, single_dots};
 use super::unit_rows::{DEPTH_MULTIPLE, ROW_MULTIPLE};
 use crate::vectorized::vectorized;
 
@@ -286,30 +286,30 @@ impl Space {
         }
     }
 
-    /// Screened numbers anew in single precision and by how much each can be off; `None` where single precision is of no use. Rows
-    /// come with their lengths, and are read side by side.
+    /// Screened numbers of pairs of rows, each with its length, anew in single precision, and by how much each can be off; `None` where
+    /// single precision is of no use. The rows of all pairs are read side by side.
     ///
-    /// Sums as in [`slack`](Self::slack), of as many terms as [`single_dots`] adds up one after the other.
+    /// Sums as in [`slack`](Self::slack), of as many terms as [`roundings`] says.
     #[inline(always)]
-    pub(super) fn rough_scores<const ROWS: usize>(
+    pub(super) fn rough_scores<const PAIRS: usize>(
         &self,
-        query: (&[f32], f64),
-        rows: [(&[f32], f64); ROWS],
-    ) -> Option<([f64; ROWS], f64)> {
+        pairs: [[(&[f32], f64); 2]; PAIRS],
+    ) -> Option<([f64; PAIRS], f64)> {
         /// Lengths of rows whose products neither overflow in single precision nor vanish.
         const LENGTHS: RangeInclusive<f64> = 1e-12..=1e12;
         /// More than the arithmetic in double precision can err by, and products that vanish.
         const NEGLECTED: f64 = 1e-9;
-        let fit = self.distance == SearchDistance::Cosine
-            && LENGTHS.contains(&query.1)
-            && rows.iter().all(|row| LENGTHS.contains(&row.1));
+        let fit = self.distance == SearchDistance::Cosine && pairs.iter().flatten().all(|row| LENGTHS.contains(&row.1));
         if !fit {
             return None;
         }
-        let depth = terms(self.dim) as f64 * f64::from(f32::EPSILON) / 2.0;
+        let depth = roundings(self.dim) as f64 * f64::from(f32::EPSILON) / 2.0;
         let error = 1.01 * depth / (1.0 - depth).max(0.01) + NEGLECTED;
-        let sums = single_dots(query.0, rows.map(|row| row.0));
-        let score = |row: usize| f64::from(sums[row]) / (query.1 * rows[row].1);
+        let sums = single_dots(pairs.map(
+            #[inline(always)]
+            |pair| pair.map(|row| row.0),
+        ));
+        let score = |pair: usize| f64::from(sums[pair]) / (pairs[pair][0].1 * pairs[pair][1].1);
         Some((std::array::from_fn(score), error))
     }
 

@@ -1,78 +1,116 @@
-//! Inner products of a row with several others in single precision, read side by side so that the memory is asked for several at once.
+//! Inner products of pairs of rows in single precision, several side by side so that the memory is asked for several at once.
 
 /// Sums that are kept of each product.
 const LANES: usize = 16;
 
-/// How many terms are added up one after the other at most.
-pub(super) fn terms(dim: usize) -> usize {
-    dim / LANES + 2 * LANES
+/// Terms that are added to a sum before it is put aside: the fewer numbers go through one sum, the less rounding there is.
+const RUN: usize = 8;
+
+/// How many roundings a term goes through at most, that of its product included.
+pub(super) fn roundings(dim: usize) -> usize {
+    let lanes = dim.div_ceil(LANES);
+    // Within a run, over runs, over lanes two by two, and of what is left in a row.
+    RUN.min(lanes)
+        + lanes.div_ceil(RUN)
+        + LANES.ilog2() as usize
+        + 2
+        + if dim.is_multiple_of(LANES) { 0 } else { LANES }
 }
 
-/// The inner products of `a` with `rows`, all of one width.
+/// The inner products of pairs of rows, all of one width.
 #[inline(always)]
-pub(super) fn single_dots<const ROWS: usize>(a: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+pub(super) fn single_dots<const PAIRS: usize>(pairs: [[&[f32]; 2]; PAIRS]) -> [f32; PAIRS] {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
-        return simd.vectorize(Avx { simd, a, rows });
+        return simd.vectorize(Avx { simd, pairs });
     }
-    portable(a, rows)
+    portable(pairs)
 }
 
-fn portable<const ROWS: usize>(a: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    rows.map(|row| {
-        let mut lanes = [0.0_f32; LANES];
-        for (x, y) in a.as_chunks::<LANES>().0.iter().zip(row.as_chunks::<LANES>().0) {
+fn portable<const PAIRS: usize>(pairs: [[&[f32]; 2]; PAIRS]) -> [f32; PAIRS] {
+    pairs.map(|[a, b]| {
+        let mut total = [0.0_f32; LANES];
+        let (a_chunks, b_chunks) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
+        for (a, b) in a_chunks.chunks(RUN).zip(b_chunks.chunks(RUN)) {
+            let mut sums = [0.0_f32; LANES];
+            for (x, y) in a.iter().zip(b) {
+                for lane in 0..LANES {
+                    sums[lane] += x[lane] * y[lane];
+                }
+            }
             for lane in 0..LANES {
-                lanes[lane] += x[lane] * y[lane];
+                total[lane] += sums[lane];
             }
         }
-        lanes.iter().sum::<f32>() + rest(a, row)
+        two_by_two(total) + rest(a, b)
     })
+}
+
+/// The sum of all lanes.
+#[inline(always)]
+fn two_by_two(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// What is left of a product where the width is no multiple of [`LANES`].
 #[inline(always)]
-fn rest(a: &[f32], row: &[f32]) -> f32 {
-    let (a, row) = (a.as_chunks::<LANES>().1, row.as_chunks::<LANES>().1);
-    a.iter().zip(row).map(|(x, y)| x * y).sum()
+fn rest(a: &[f32], b: &[f32]) -> f32 {
+    let (a, b) = (a.as_chunks::<LANES>().1, b.as_chunks::<LANES>().1);
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Left to itself, the compiler adds up number by number as soon as there are several rows.
 #[cfg(target_arch = "x86_64")]
-struct Avx<'a, const ROWS: usize> {
+struct Avx<'a, const PAIRS: usize> {
     simd: pulp::x86::V3,
-    a: &'a [f32],
-    rows: [&'a [f32]; ROWS],
+    pairs: [[&'a [f32]; 2]; PAIRS],
 }
 
 #[cfg(target_arch = "x86_64")]
-impl<const ROWS: usize> pulp::NullaryFnOnce for Avx<'_, ROWS> {
-    type Output = [f32; ROWS];
+impl<const PAIRS: usize> pulp::NullaryFnOnce for Avx<'_, PAIRS> {
+    type Output = [f32; PAIRS];
 
     #[inline(always)]
-    fn call(self) -> [f32; ROWS] {
+    fn call(self) -> [f32; PAIRS] {
         use std::arch::x86_64::__m256;
-        let Self { simd, a, rows } = self;
-        let mut sums = [[simd.avx._mm256_setzero_ps(); 2]; ROWS];
-        let chunks = rows.map(
+        let Self { simd, pairs } = self;
+        let chunks = pairs.map(
             #[inline(always)]
-            |row| row.as_chunks::<LANES>().0,
+            |[a, b]| [a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0],
         );
-        for (number, x) in a.as_chunks::<LANES>().0.iter().enumerate() {
-            let x: [__m256; 2] = pulp::cast(*x);
-            for row in 0..ROWS {
-                let y: [__m256; 2] = pulp::cast(chunks[row][number]);
-                for half in 0..2 {
-                    sums[row][half] = simd.fma._mm256_fmadd_ps(x[half], y[half], sums[row][half]);
+        let zero = [[simd.avx._mm256_setzero_ps(); 2]; PAIRS];
+        let mut total = zero;
+        let all = pairs[0][0].len() / LANES;
+        let mut from = 0;
+        while from < all {
+            let until = (from + RUN).min(all);
+            let mut sums = zero;
+            for number in from..until {
+                for pair in 0..PAIRS {
+                    let x: [__m256; 2] = pulp::cast(chunks[pair][0][number]);
+                    let y: [__m256; 2] = pulp::cast(chunks[pair][1][number]);
+                    for half in 0..2 {
+                        sums[pair][half] = simd.fma._mm256_fmadd_ps(x[half], y[half], sums[pair][half]);
+                    }
                 }
             }
+            for pair in 0..PAIRS {
+                for half in 0..2 {
+                    total[pair][half] = simd.avx._mm256_add_ps(total[pair][half], sums[pair][half]);
+                }
+            }
+            from = until;
         }
         std::array::from_fn(
             #[inline(always)]
-            |row| {
-                let lanes: [f32; LANES] = pulp::cast(sums[row]);
-                lanes.iter().sum::<f32>() + rest(a, rows[row])
-            },
+            |pair| two_by_two(pulp::cast(total[pair])) + rest(pairs[pair][0], pairs[pair][1]),
         )
     }
 }
@@ -84,17 +122,17 @@ mod tests {
 
     #[test]
     fn products_are_within_what_single_precision_can_err_by() {
-        for dim in [1, 15, 16, 40, 513] {
+        for dim in [1, 15, 16, 40, 128, 513, 2048] {
             let set = random_set(dim as u64, 6, dim, 2);
-            let rows = [set.row(1), set.row(2), set.row(3), set.row(4)];
-            let depth = terms(dim) as f64 * f64::from(f32::EPSILON) / 2.0;
+            let pairs = [[0, 1], [0, 2], [3, 4], [5, 0]].map(|pair| pair.map(|row| set.row(row)));
+            let depth = roundings(dim) as f64 * f64::from(f32::EPSILON) / 2.0;
             for found in [
-                single_dots(set.row(0), rows),
-                portable(set.row(0), rows),
-                rows.map(|row| single_dots(set.row(0), [row])[0]),
+                single_dots(pairs),
+                portable(pairs),
+                pairs.map(|pair| single_dots([pair])[0]),
             ] {
-                for (found, row) in found.into_iter().zip(rows) {
-                    let pairs = || set.row(0).iter().zip(row).map(|(&x, &y)| f64::from(x) * f64::from(y));
+                for (found, [a, b]) in found.into_iter().zip(pairs) {
+                    let pairs = || a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y));
                     let size: f64 = pairs().map(f64::abs).sum();
                     assert!((f64::from(found) - pairs().sum::<f64>()).abs() <= depth * size, "{dim}");
                 }

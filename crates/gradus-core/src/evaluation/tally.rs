@@ -30,21 +30,11 @@ pub(super) const BYTES_PER_POSITIVE: usize = 60;
 /// A relevant item: how far it is (see `Space::key`), where it stands in the gallery, how relevant it is.
 pub(super) type Positive = (f64, u32, f32);
 
-/// What is relevant to a query.
-#[derive(Clone, Debug, Default)]
-pub(super) struct RelevantItems {
-    /// In any order. Where all items are equally relevant, those may be missing that are both below the score of the query from which
-    /// items are held back and behind another one that is.
-    pub(super) measured: Vec<Positive>,
-    /// How many there are, missing ones included.
-    pub(super) count: usize,
-}
-
 /// The relevant items of a block of queries and the counts so far.
 #[derive(Debug)]
 pub(super) struct Tally {
     starts: Vec<usize>,
-    /// Those of each query, nearest first, but for items of equal degree that are held back.
+    /// Those of each query, nearest first.
     positives: Vec<Vec<Positive>>,
     /// Whether not all are equally relevant.
     graded: bool,
@@ -58,74 +48,60 @@ pub(super) struct Tally {
     before: Vec<AtomicU32>,
     /// Relevant items that can still be within the horizon: a prefix, since ranks rise.
     active: Vec<AtomicU32>,
-    /// Relevant items that were counted from the start: all, or those up to the first hopeless one. If the rank of that one
-    /// turns out to be beyond the horizon, so are those of all that follow.
-    tried: Vec<u32>,
-    /// Relevant items, those included that were never measured.
-    relevant: Vec<usize>,
-    limits: Vec<usize>,
+    /// The deepest rank that is asked for, of each item and of the best.
+    limits: Vec<[usize; 2]>,
 }
 
 impl Tally {
-    /// From the relevant items of each query; `screened(query, key)` is the number screening stands for, and how far it can be off.
-    /// Items below the score `hopeless` of a query (empty: no query has one) are held back, but for the first.
+    /// From the relevant items of each query, in any order; `screened(query, key)` is the number screening stands for, and how far it can
+    /// be off.
     pub(super) fn new(
-        lists: Vec<RelevantItems>,
+        mut positives: Vec<Vec<Positive>>,
         (horizon, graded): (Horizon, bool),
-        hopeless: &[f32],
         screened: impl Fn(usize, f64) -> (f64, f64) + Sync,
     ) -> Self {
-        let mut starts = Vec::with_capacity(lists.len() + 1);
+        let mut starts = Vec::with_capacity(positives.len() + 1);
         starts.push(0);
-        for list in &lists {
-            starts.push(starts[starts.len() - 1] + list.measured.len());
+        for list in &positives {
+            starts.push(starts[starts.len() - 1] + list.len());
         }
-        let total = starts[lists.len()];
+        let total = starts[positives.len()];
         let (mut low, mut high) = (vec![0.0; total], vec![0.0; total]);
         let mut above = vec![0; total];
-        let relevant: Vec<usize> = lists.iter().map(|list| list.count).collect();
-        let mut positives: Vec<Vec<Positive>> = lists.into_iter().map(|list| list.measured).collect();
-        let mut tried: Vec<u32> = vec![0; positives.len()];
         positives
             .par_iter_mut()
             .zip(parts(&mut low, &starts))
             .zip(parts(&mut high, &starts))
             .zip(parts(&mut above, &starts))
-            .zip(&mut tried)
             .enumerate()
-            .for_each(|(query, ((((positives, low), high), above), tried))| {
-                let hopeless = hopeless.get(query).map_or(f64::NEG_INFINITY, |&score| f64::from(score));
+            .for_each(|(query, (((positives, low), high), above))| {
+                positives.sort_unstable_by(|a, b| before(*a, *b));
                 vectorized(
                     #[inline(always)]
                     || {
-                        let last = put_in_order(
-                            positives,
-                            #[inline(always)]
-                            |positive| {
-                                let (middle, slack) = screened(query, positive.0);
-                                middle + slack >= hopeless
-                            },
-                        );
-                        for ((positive, low), high) in positives[..last].iter().zip(low.iter_mut()).zip(high.iter_mut())
-                        {
+                        for ((positive, low), high) in positives.iter().zip(low.iter_mut()).zip(high.iter_mut()) {
                             let (middle, slack) = screened(query, positive.0);
                             (*low, *high) = ((middle - slack) as f32, (middle + slack) as f32);
                             // More than rounding took or gave.
                             *low -= low.abs() * f32::EPSILON + f32::MIN_POSITIVE;
                             *high += high.abs() * f32::EPSILON + f32::MIN_POSITIVE;
                         }
-                        *tried = last as u32;
                         // Few are compared one by one.
-                        if last > COMPARED {
-                            Steps::over(&low[..last]).fill(&low[..last], &mut above[..last]);
+                        if low.len() > COMPARED {
+                            Steps::over(low).fill(low, above);
                         }
                     },
                 );
             });
-        let limits: Vec<usize> = relevant.iter().map(|&count| horizon.limit(count)).collect();
-        // Ranks are at least places. The best item is always placed.
-        let within = |(&tried, &limit): (&u32, &usize)| AtomicU32::new((tried as usize).min(limit.max(1)) as u32);
-        let active = tried.iter().zip(&limits).map(within).collect();
+        let limits = positives.iter().map(Vec::len);
+        let limits: Vec<_> = limits
+            .map(|count| [horizon.limit(count), horizon.best_limit(count)])
+            .collect();
+        // Ranks are at least places.
+        let within = |(positives, &[limit, _]): (&Vec<Positive>, &[usize; 2])| {
+            AtomicU32::new(positives.len().min(limit.max(1)) as u32)
+        };
+        let active = positives.iter().zip(&limits).map(within).collect();
         let zeros = (0..total).into_par_iter().with_min_len(1 << 12);
         let counts = zeros.map(|_| AtomicU32::new(0)).collect();
         Self {
@@ -137,8 +113,6 @@ impl Tally {
             above,
             before: counts,
             active,
-            tried,
-            relevant,
             limits,
         }
     }
@@ -197,7 +171,7 @@ impl Tally {
         } else if active <= COMPARED {
             items.count_compared(scores, skip, place);
         } else {
-            let all = start..start + self.tried[query] as usize;
+            let all = start..self.starts[query + 1];
             let steps = Steps::over(&self.low[all.clone()]);
             items.count_steps(scores, (steps, &self.above[all]), skip, place);
         }
@@ -258,27 +232,11 @@ impl Tally {
         let mut rank = 0;
         for place in 0..active {
             rank += 1 + self.before[start + place].load(Relaxed) as usize;
-            // The best one is always placed.
-            if rank > self.limits[query] {
-                self.active[query].fetch_min(place.max(1) as u32, Relaxed);
+            if rank > self.limits[query][usize::from(place == 0)] {
+                self.active[query].fetch_min(place as u32, Relaxed);
                 return;
             }
         }
-    }
-
-    /// The queries of which an item that was held back can be within the horizon after all.
-    pub(super) fn unsure(&self) -> Vec<usize> {
-        let unsure = |&query: &usize| {
-            let (first, tried) = (self.starts[query], self.tried[query] as usize);
-            let counted = &self.before[first..first + tried];
-            let rank = tried + counted.iter().map(|count| count.load(Relaxed) as usize).sum::<usize>();
-            tried < self.relevant[query] && rank <= self.limits[query]
-        };
-        (0..self.limits.len())
-            .into_par_iter()
-            .with_min_len(256)
-            .filter(unsure)
-            .collect()
     }
 
     /// What was found for each query.
@@ -291,13 +249,13 @@ impl Tally {
             let mut ranks = Vec::new();
             for (place, count) in self.before[range].iter().enumerate() {
                 rank += 1 + count.load(Relaxed) as usize;
-                if place > 0 && rank > self.limits[query] {
+                if rank > self.limits[query][usize::from(place == 0)] {
                     break;
                 }
                 ranks.push(rank as u32);
             }
             Ranked {
-                relevant: self.relevant[query] as u32,
+                relevant: positives.len() as u32,
                 ranks,
                 degrees: if self.graded {
                     positives.iter().map(|positive| positive.2).collect()
@@ -470,26 +428,6 @@ fn sum(lanes: [u32; LANES]) -> usize {
     lanes.iter().sum::<u32>() as usize
 }
 
-/// Puts relevant items in order, nearest first, and says how many have to be counted: those with a `chance` and the first without. Where
-/// all are equally relevant, nobody asks for the order of those behind that one.
-fn put_in_order(list: &mut [Positive], chance: impl Fn(&Positive) -> bool) -> usize {
-    let mut chances = 0;
-    for at in 0..list.len() {
-        if chance(&list[at]) {
-            list.swap(chances, at);
-            chances += 1;
-        }
-    }
-    let (some, none) = list.split_at_mut(chances);
-    some.sort_unstable_by(|a, b| before(*a, *b));
-    if none.iter().any(|positive| positive.2 != 1.0) {
-        none.sort_unstable_by(|a, b| before(*a, *b));
-    } else if let Some(nearest) = (0..none.len()).min_by(|&a, &b| before(none[a], none[b])) {
-        none.swap(0, nearest);
-    }
-    list.len().min(chances + 1)
-}
-
 /// The part of each query.
 fn parts<'a, T>(mut values: &'a mut [T], starts: &[usize]) -> Vec<&'a mut [T]> {
     let lengths = starts.windows(2).map(|pair| pair[1] - pair[0]);
@@ -585,26 +523,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn the_first_item_without_a_chance_is_the_nearest_of_them(
-            mut list in prop::collection::vec((-9_i32..9, 0_u32..9, prop::sample::select(vec![1.0_f32, 0.5])), 0..20), chance in -10_i32..10, graded: bool,
-        ) {
-            if !graded {
-                list.iter_mut().for_each(|item| item.2 = 1.0);
-            }
-            let mut found: Vec<Positive> = list.into_iter().map(|(key, row, degree)| (f64::from(key), row, degree)).collect();
-            let mut sorted = found.clone();
-            sorted.sort_by(|a, b| before(*a, *b));
-            let counted = put_in_order(&mut found, |item| item.0 <= f64::from(chance));
-            let chances = sorted.iter().filter(|item| item.0 <= f64::from(chance)).count();
-            prop_assert_eq!(counted, sorted.len().min(chances + 1));
-            let places = |list: &[Positive]| list.iter().map(|item| (item.0, item.1)).collect::<Vec<_>>();
-            prop_assert_eq!(places(&found[..counted]), places(&sorted[..counted]));
-            if sorted[counted..].iter().any(|item| item.2 != 1.0) {
-                prop_assert_eq!(places(&found), places(&sorted));
-            }
-        }
-
         #[test]
         fn a_place_is_that_of_a_search_over_all(
             mut low in prop::collection::vec(prop_oneof![-1.0_f32..1.0, prop::sample::select(vec![0.0_f32, 0.25, 1e-30, -1e30, 1e30])], 1..60),

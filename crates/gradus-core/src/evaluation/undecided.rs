@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::search::{Block, Search};
+use super::exact_search::{Block, Search};
 use super::tally::Tally;
 use crate::vectorized::vectorized;
 
@@ -112,7 +112,10 @@ impl Search<'_> {
         );
         let rough = single.then(
             #[inline(always)]
-            || self.space.rough_scores((given, own.norm(query)), others),
+            || {
+                self.space
+                    .rough_scores(others.map(|other| [(given, own.norm(query)), other]))
+            },
         );
         let rough = rough.flatten();
         let mut exact = 0;
