@@ -41,8 +41,13 @@ impl<'a> Block<'a> {
     /// The row at a position of the whole set, as given.
     #[inline(always)]
     pub(super) fn raw(&self, position: usize, dim: usize) -> &'a [f32] {
-        let at = (self.index(position) - self.first) * dim;
-        &self.raw[at..at + dim]
+        self.given(self.index(position) - self.first, dim)
+    }
+
+    /// The row at a place of those as given.
+    #[inline(always)]
+    pub(super) fn given(&self, place: usize, dim: usize) -> &'a [f32] {
+        &self.raw[place * dim..(place + 1) * dim]
     }
 
     /// The row at a position of the whole set in double precision.

@@ -276,6 +276,32 @@ mod tests {
     }
 
     #[test]
+    fn some_queries_know_what_they_knew_among_all() {
+        let classes = || Labels::from(vec![3, 1, 3, 3, 1]);
+        let cameras = vec![0, 0, 1, 0, 1];
+        let itself = Relevance::new(classes(), None).unwrap();
+        let gallery = Relevance::new(classes(), Some(vec![3, 3, 9, 1].into())).unwrap();
+        let seen = itself.clone().without_same_camera(cameras.clone(), cameras).unwrap();
+        for all in [itself, gallery, seen] {
+            let queries = [3, 1, 0];
+            let some = all.of_queries(&queries);
+            assert_eq!([some.queries(), some.gallery()], [3, all.gallery()]);
+            for (place, &query) in queries.iter().enumerate() {
+                assert_eq!(rows(&some, place), rows(&all, query));
+                let (relevant, apart) = all.counts(query);
+                assert_eq!(relevant, rows(&all, query).len());
+                assert_eq!(some.counts(place), (relevant, apart));
+                let judged = |verdict| {
+                    (0..all.gallery())
+                        .filter(|&row| all.judge(query, row) == verdict)
+                        .count()
+                };
+                assert_eq!([judged(Some(true)), judged(None)], [relevant, apart]);
+            }
+        }
+    }
+
+    #[test]
     fn several_labels_give_degrees_and_rows_without_any_are_junk() {
         let labels = Labels::MultiLabel(vec![vec![1, 2], vec![2, 3, 5], vec![], vec![4], vec![1, 2]].into());
         let relevance = Relevance::new(labels.clone(), None).unwrap();

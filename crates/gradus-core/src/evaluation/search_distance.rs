@@ -286,31 +286,48 @@ impl Space {
         }
     }
 
-    /// Screened numbers of pairs of rows, each with its length, anew in single precision, and by how much each can be off; `None` where
-    /// single precision is of no use. The rows of all pairs are read side by side.
+    /// By how much a [`rough_score`](Self::rough_score) can be off; `None` where single precision is of no use.
     ///
     /// Sums as in [`slack`](Self::slack), of as many terms as [`roundings`] says.
+    #[inline(always)]
+    pub(super) fn rough_error(&self) -> Option<f64> {
+        /// More than the arithmetic in double precision can err by, and products that vanish.
+        const NEGLECTED: f64 = 1e-9;
+        let depth = roundings(self.dim) as f64 * f64::from(f32::EPSILON) / 2.0;
+        let error = 1.01 * depth / (1.0 - depth).max(0.01) + NEGLECTED;
+        (self.distance == SearchDistance::Cosine).then_some(error)
+    }
+
+    /// The screened number of two rows of these lengths anew, from their inner product in single precision; `None` where that is of no
+    /// use.
+    #[inline(always)]
+    pub(super) fn rough_score(&self, product: f32, query_norm: f64, row_norm: f64) -> Option<f64> {
+        /// Lengths of rows whose products neither overflow in single precision nor vanish.
+        const LENGTHS: RangeInclusive<f64> = 1e-12..=1e12;
+        let fit = LENGTHS.contains(&query_norm) && LENGTHS.contains(&row_norm);
+        fit.then(
+            #[inline(always)]
+            || f64::from(product) / (query_norm * row_norm),
+        )
+    }
+
+    /// [`rough_score`](Self::rough_score) of pairs of rows, each with its length, and by how much each can be off. The rows of all pairs
+    /// are read side by side.
     #[inline(always)]
     pub(super) fn rough_scores<const PAIRS: usize>(
         &self,
         pairs: [[(&[f32], f64); 2]; PAIRS],
     ) -> Option<([f64; PAIRS], f64)> {
-        /// Lengths of rows whose products neither overflow in single precision nor vanish.
-        const LENGTHS: RangeInclusive<f64> = 1e-12..=1e12;
-        /// More than the arithmetic in double precision can err by, and products that vanish.
-        const NEGLECTED: f64 = 1e-9;
-        let fit = self.distance == SearchDistance::Cosine && pairs.iter().flatten().all(|row| LENGTHS.contains(&row.1));
-        if !fit {
-            return None;
-        }
-        let depth = roundings(self.dim) as f64 * f64::from(f32::EPSILON) / 2.0;
-        let error = 1.01 * depth / (1.0 - depth).max(0.01) + NEGLECTED;
-        let sums = single_dots(pairs.map(
+        let error = self.rough_error()?;
+        let products = single_dots(pairs.map(
             #[inline(always)]
             |pair| pair.map(|row| row.0),
         ));
-        let score = |pair: usize| f64::from(sums[pair]) / (pairs[pair][0].1 * pairs[pair][1].1);
-        Some((std::array::from_fn(score), error))
+        let mut scores = [0.0; PAIRS];
+        for (score, (product, [query, row])) in scores.iter_mut().zip(products.into_iter().zip(pairs)) {
+            *score = self.rough_score(product, query.1, row.1)?;
+        }
+        Some((scores, error))
     }
 
     /// The number that screening would give for this key if it made no error.

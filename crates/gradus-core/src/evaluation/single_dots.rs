@@ -78,6 +78,7 @@ impl<const PAIRS: usize> pulp::NullaryFnOnce for Avx<'_, PAIRS> {
     type Output = [f32; PAIRS];
 
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "the same chunk of several rows")]
     fn call(self) -> [f32; PAIRS] {
         use std::arch::x86_64::__m256;
         let Self { simd, pairs } = self;
