@@ -68,6 +68,6 @@ pub mod purpose {
     pub const SHOWN: u64 = 24;
     /// What tells equal rows of a map apart.
     pub const MAP: u64 = 25;
-    /// Rows of a gallery that ranks are projected from.
+    /// In which order the rows of a gallery are searched.
     pub const RANKS: u64 = 26;
 }

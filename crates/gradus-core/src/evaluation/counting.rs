@@ -74,6 +74,7 @@ pub(super) fn counted(
 
 /// Pairs of blocks that are counted before it is looked how many rows wait to be decided.
 const ROUND: usize = 128;
+
 /// What a worker keeps from block to block.
 #[derive(Default)]
 struct Scratch {

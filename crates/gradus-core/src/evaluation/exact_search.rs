@@ -91,6 +91,7 @@ pub(super) struct Search<'a> {
     /// How many rows may wait to be decided.
     pub(super) undecided: usize,
 }
+
 impl Search<'_> {
     pub(super) fn target(&self) -> &dyn Rows {
         self.gallery.unwrap_or(self.queries)
@@ -185,6 +186,7 @@ pub(super) fn pairs_of_blocks(rows: usize, side: usize) -> Vec<(Range<usize>, Ra
     }
     pairs
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use super::ranks::Horizon;
 use super::relevance::Relevance;
 use super::rows::Rows;
 use super::shortlist::Shortlists;
+use super::shortlist_ranks::Scratch;
 use super::shortlist_search::depths_that_pay;
 use super::tally::BYTES_PER_POSITIVE;
 use super::undecided::Undecided;
@@ -111,14 +112,15 @@ impl ShortlistPlan {
         options: &EvaluationOptions,
     ) -> Option<Self> {
         let room = Room::new(queries, gallery, integers, options);
-        let bytes = |depths: &[u32]| -> usize { depths.iter().map(|&depth| Shortlists::bytes(depth as usize)).sum() };
         let tile = room.tile;
-        let left = room
-            .left
-            .checked_sub(room.workers * tile.queries * tile.gallery * size_of::<f32>())?;
-        let whole = bytes(depths);
+        // Queries come in random order: the deepest may come together.
+        let deepest = depths.iter().copied().max()? as usize;
+        let scores = tile.queries * tile.gallery * size_of::<f32>();
+        let ranks = Scratch::bytes(Shortlists::most(deepest));
+        let left = room.left.checked_sub(room.workers * (scores + ranks))?;
+        let whole = depths.iter().map(|&depth| Shortlists::bytes(depth as usize)).sum();
         let both_sides = gallery.is_none() && whole <= left;
-        let parts = depths.chunks(tile.queries).map(bytes).max()? * room.workers;
+        let parts = room.workers * tile.queries * Shortlists::bytes(deepest);
         let lists = if both_sides { whole } else { parts };
         (room.resident && lists <= left).then_some(Self {
             tile,

@@ -310,7 +310,7 @@ mod tests {
             .unwrap()
         };
         assert_eq!(
-            [9_000_000, 4_000_000, 200_000].map(both_sides),
+            [12_000_000, 7_000_000, 200_000].map(both_sides),
             [Some(true), Some(false), None]
         );
     }

@@ -90,6 +90,11 @@ impl Shortlists {
         size_of::<Shortlist>() + capacity(depth) * (size_of::<Listed>() + size_of::<f32>())
     }
 
+    /// The most rows in a list of which so many are asked for.
+    pub(super) fn most(depth: usize) -> usize {
+        capacity(depth)
+    }
+
     /// How many queries were given up.
     pub(super) fn crowded(&self) -> usize {
         self.crowded

@@ -231,6 +231,12 @@ impl Search<'_> {
 }
 
 impl Scratch {
+    /// Bytes for queries whose lists hold so many rows each.
+    pub(super) fn bytes(rows: usize) -> usize {
+        let open = size_of::<Item>() + size_of::<f32>() + 2 * size_of::<Pair>() + size_of::<u32>();
+        TOGETHER * rows * open
+    }
+
     /// Pairs so many queries with their open items: where these are many, by the rows of the gallery.
     fn pair(&mut self, queries: usize, target: Block<'_>) {
         /// Neighbouring rows need no order; so many parts of the gallery are told apart.
